@@ -1,0 +1,42 @@
+# Needs Python 3.11 or newer with pip, and make. Everything else goes into .venv.
+PYTHON ?= python3
+UV := .venv/tools/bin/uv
+.DEFAULT_GOAL := run
+.PHONY: run test lint test-local-mode lock
+
+run: .venv/installed
+	.venv/bin/python jobs/train_drc.py
+
+test: .venv/installed lint
+	.venv/bin/python -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# The last Ray with local_mode, in an environment of its own: tests of the map-reduce engine only.
+test-local-mode: .venv-local-mode/installed
+	.venv-local-mode/bin/python -m pytest -m local_mode
+
+.venv/tools/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .venv/tools uv
+
+# Bytecode is compiled once here, or each of Ray's processes compiles what it imports.
+.venv/installed: requirements.lock pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	$(UV) pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
+	$(UV) pip install --quiet --no-deps --python .venv/bin/python --editable .
+	touch $@
+
+.venv-local-mode/installed: requirements.lock pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv-local-mode
+	grep -v '^ray==' requirements.lock > .venv-local-mode/requirements.txt
+	echo 'ray==2.54.1' >> .venv-local-mode/requirements.txt
+	$(UV) pip sync --quiet --compile-bytecode --python .venv-local-mode/bin/python .venv-local-mode/requirements.txt
+	$(UV) pip install --quiet --no-deps --python .venv-local-mode/bin/python --editable .
+	touch $@
+
+lock: | $(UV)
+	$(UV) pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --upgrade \
+	  --group pyproject.toml:dev --output-file requirements.lock pyproject.toml

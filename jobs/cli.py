@@ -1,0 +1,58 @@
+"""Command lines of the jobs: a recipe, and flags that change its settings. Errors are one line."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import NoReturn, TypeVar
+
+import tyro
+
+Config = TypeVar("Config")
+
+
+def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: list[str]) -> tuple[str, Config]:
+    """`[RECIPE] [--section.setting value ...]` -> the recipe's name and the whole configuration.
+
+    A wrong recipe, name, type or value ends the process with status 2 and one line that says what is allowed.
+    """
+    name, flags = default, arguments
+    if arguments and not arguments[0].startswith("-"):
+        name, flags = arguments[0], arguments[1:]
+    if name not in recipes:
+        stop(f"there is no recipe {name!r}; it must be one of {', '.join(recipes)}")
+    config = recipes[name]()
+    texts = (f"  {key}: {recipe.__doc__}" for key, recipe in recipes.items())
+    description = "Recipes, given first:\n\n" + "\n\n".join(texts) + f"\n\nBelow: the settings of `{name}`."
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            parsed = tyro.cli(
+                type(config),
+                default=config,
+                args=flags,
+                description=description,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as ended:
+        if ended.code == 0:  # --help
+            raise
+        stop(_in_one_line(complaint.getvalue()))
+    except ValueError as error:
+        stop(str(error))
+    return name, parsed
+
+
+def stop(message: str) -> NoReturn:
+    """Ends the process with one line and status 2: the user can mend it."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _in_one_line(box: str) -> str:
+    """The text of tyro's boxed message."""
+    text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", box)
+    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"^Value error Error parsing [\w.]+: (?=--)", "", text)
+    return re.sub(r"\s*For full helptext.*$", "", text)

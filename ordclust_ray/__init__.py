@@ -1,0 +1,1 @@
+"""Deep clustering of images on Ray: DRC-ORID for ranked images, IDFD for unlabelled ones."""

@@ -1,0 +1,49 @@
+"""The in-training engine: the workers of a training run are the mappers, each on its own shard, where it is."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ordclust_ray.clustering.engine import ShardedEngine
+from ordclust_ray.core.shard import ClusterSums, Shard
+
+
+def all_gather(value: Any) -> list[Any]:
+    """The value of every worker, in the order of their ranks; alone, a list of one."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
+    """The sum over the workers, in place."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(value)
+    return value
+
+
+class CollectiveEngine(ShardedEngine):
+    """Clusters over torch.distributed, or alone where that is not initialised.
+
+    Every worker makes the same calls in the same order and gets the same answers. Sums travel by all-reduce:
+    k x d numbers, exact whatever the order of the additions (see `core.shard`).
+
+    Args:
+        shard: this worker's instances.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.num_instances = sum(all_gather(len(shard.instance_ids)))
+
+    def _gather(self, method: str, *arguments: Any) -> list[Any]:
+        return all_gather(getattr(self.shard, method)(*arguments))
+
+    def _add(self, method: str, *arguments: Any) -> ClusterSums:
+        own: ClusterSums = getattr(self.shard, method)(*arguments)
+        integers = torch.cat([own.counts, own.counts.new_tensor([own.changed])])
+        integers = all_reduce_sum(integers)
+        return ClusterSums(all_reduce_sum(own.sums), integers[:-1], int(integers[-1]))

@@ -1,0 +1,1 @@
+"""From files to decoded uint8 images with ranks, on Ray Data."""

@@ -1,0 +1,186 @@
+"""From a source to the two sets that a run needs: decoded images with rank levels, train and test."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import ray
+import ray.data
+from numpy.typing import NDArray
+
+from ordclust_ray.config import DrcConfig
+from ordclust_ray.core.random_keys import random_keys
+from ordclust_ray.data.images import decode_batch
+from ordclust_ray.data.readers import Source, open_source
+
+MAX_LEVELS = 1000
+TRAIN, TEST = "train", "test"
+
+
+class TooManyBrokenError(ValueError):
+    """More broken images than the settings allow. `broken` lists them: instance_id, source, reason."""
+
+    def __init__(self, message: str, broken: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.broken = broken
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the stops after `data` work with.
+
+    Attributes:
+        train: materialized rows in a seeded random order: `instance_id`, `image` (S, S, 3) uint8, `level` (index
+            into `rank_levels`), `group` (index into `groups`, -1 where there is none).
+        test: rows of the held-out images: `instance_id`, `image`.
+        manifest: by `instance_id`: `source`, `rank`, `split`, and `group` where the data has it.
+        rank_levels: the distinct ranks of the training images, ascending.
+        groups: names of the known groups.
+        broken: instance_id, source and reason of each image that was left out.
+    """
+
+    train: ray.data.Dataset
+    test: ray.data.Dataset
+    manifest: pd.DataFrame
+    rank_levels: NDArray[np.float64]
+    groups: list[str]
+    broken: pd.DataFrame
+
+
+def open_checked(config: DrcConfig) -> Source:
+    """Opens the source and checks what can be checked without decoding: all of it, before Ray has work to do.
+
+    Raises:
+        ValueError: ranks that are missing or no numbers, one single rank, too few images; one line.
+    """
+    source = open_source(config.data)
+    manifest = source.manifest
+    manifest.index.name = "instance_id"
+    manifest["rank"] = _numeric_ranks(manifest, config)
+    if config.data.split_column:
+        manifest["split"] = _named_split(manifest["split"].astype(str), config.data.split_column)
+    distinct = manifest["rank"].nunique()
+    if distinct < 2:
+        raise ValueError(f"column {config.data.rank_column!r} holds {distinct} distinct ranks; at least 2 are needed")
+    if distinct > MAX_LEVELS:
+        raise ValueError(
+            f"column {config.data.rank_column!r} holds {distinct} distinct ranks, over {MAX_LEVELS}; "
+            "--rank.step rounds them"
+        )
+    if config.rank.scale == "geometric" and manifest["rank"].min() <= 0:
+        raise ValueError(f"--rank.scale geometric needs ranks above 0; the lowest is {manifest['rank'].min():g}")
+    least = max(2 * config.clustering.num_clusters, 4)
+    if len(manifest) < least:
+        raise ValueError(f"there are {len(manifest)} images; {config.clustering.num_clusters} clusters need {least}")
+    return source
+
+
+def _numeric_ranks(manifest: pd.DataFrame, config: DrcConfig) -> pd.Series:
+    ranks = pd.to_numeric(manifest["rank"], errors="coerce").astype(float)
+    bad = manifest[~np.isfinite(ranks)]
+    if len(bad):
+        first = bad.iloc[0]
+        raise ValueError(
+            f"column {config.data.rank_column!r} has {len(bad)} missing or non-numeric ranks; "
+            f"the first is {first['rank']!r} at {first['source']}"
+        )
+    step = config.rank.step
+    return (ranks / step).round() * step if step else ranks
+
+
+def _named_split(split: pd.Series, column: str) -> pd.Series:
+    for name in (TRAIN, TEST):
+        if not (split == name).any():
+            found = ", ".join(map(repr, sorted(split.unique())[:5]))
+            raise ValueError(f"column {column!r} has no {name!r}; its values are {found}")
+    return split.where(split.isin([TRAIN, TEST]), "")
+
+
+def prepare(source: Source, config: DrcConfig) -> Prepared:
+    """Decodes every image once, leaves out the broken ones, splits, and shuffles by seeded keys.
+
+    Raises:
+        TooManyBrokenError: more than `max_broken_fraction`.
+        ValueError: what is left of the training set is too small.
+    """
+    data, seed = config.data, config.run.seed
+    decoded = source.encoded().map_batches(
+        decode_batch, fn_kwargs={"size": data.image_size, "max_pixels": data.max_pixels}, batch_size=64
+    )
+    decoded = decoded.materialize()
+    manifest = source.manifest
+    broken = _broken(decoded, manifest)
+    if len(broken) > data.max_broken_fraction * len(manifest):
+        raise TooManyBrokenError(
+            f"{len(broken)} of {len(manifest)} images are broken, over --data.max-broken-fraction "
+            f"{data.max_broken_fraction:g}; the first: {broken.iloc[0]['source']} ({broken.iloc[0]['reason']})",
+            broken,
+        )
+    manifest = manifest.drop(broken.index)
+    if not data.split_column:
+        manifest["split"] = stratified_split(manifest["rank"], data.test_fraction, seed)
+    manifest = manifest[manifest["split"] != ""]
+    train = manifest[manifest["split"] == TRAIN]
+    if len(train) < 2 * config.clustering.num_clusters or train["rank"].nunique() < 2:
+        raise ValueError(
+            f"{len(train)} training images with {train['rank'].nunique()} distinct ranks are too few for "
+            f"{config.clustering.num_clusters} clusters; {2 * config.clustering.num_clusters} images and 2 ranks are"
+        )
+    rank_levels = np.unique(train["rank"].to_numpy())
+    groups = sorted(manifest["group"].astype(str).unique()) if "group" in manifest else []
+    columns = _small_columns(len(source.manifest), manifest, rank_levels, groups, seed)
+    rows = decoded.map_batches(_join, fn_args=(ray.put(columns),), batch_size=256)
+    train_rows = rows.filter(expr="train").drop_columns(["train"]).sort("key").drop_columns(["key"]).materialize()
+    test_rows = rows.filter(expr="test").select_columns(["instance_id", "image"]).materialize()
+    return Prepared(train_rows, test_rows, manifest, rank_levels, groups, broken)
+
+
+def _broken(decoded: ray.data.Dataset, manifest: pd.DataFrame) -> pd.DataFrame:
+    rows = decoded.select_columns(["instance_id", "error"]).filter(expr="error != ''").take_all()
+    found = pd.DataFrame(rows, columns=["instance_id", "error"]).set_index("instance_id").sort_index()
+    return pd.DataFrame({"source": manifest.loc[found.index, "source"], "reason": found["error"]})
+
+
+def stratified_split(ranks: pd.Series, test_fraction: float, seed: int) -> pd.Series:
+    """Every so-many-th instance in the order of (rank, random key) is held out.
+
+    Each rank gives its share to within one instance, however many instances or ranks there are.
+
+    Args:
+        ranks: theta by instance_id.
+        test_fraction: share that is held out, in (0, 1).
+        seed: of the order within a rank.
+
+    Returns:
+        "train" or "test" by instance_id.
+    """
+    keys = random_keys(ranks.index.to_numpy(dtype=np.int64), seed)
+    order = np.lexsort((keys, ranks.to_numpy()))
+    place = np.arange(len(ranks))
+    held_out = np.floor((place + 1) * test_fraction + 0.5) > np.floor(place * test_fraction + 0.5)
+    split = np.empty(len(ranks), dtype=object)
+    split[order] = np.where(held_out, TEST, TRAIN)
+    return pd.Series(split, index=ranks.index)
+
+
+def _small_columns(
+    n: int, manifest: pd.DataFrame, rank_levels: NDArray[np.float64], groups: list[str], seed: int
+) -> dict[str, NDArray]:
+    """Arrays over all instance ids, to be joined to decoded rows wherever those are."""
+    ids = manifest.index.to_numpy(dtype=np.int64)
+    columns: dict[str, NDArray] = {name: np.zeros(n, dtype=bool) for name in (TRAIN, TEST)}
+    for name in (TRAIN, TEST):
+        columns[name][ids[manifest["split"] == name]] = True
+    columns["level"] = np.zeros(n, dtype=np.int64)
+    columns["level"][ids] = np.searchsorted(rank_levels, manifest["rank"].to_numpy())
+    columns["group"] = np.full(n, -1, dtype=np.int64)
+    if groups:
+        columns["group"][ids] = np.searchsorted(groups, manifest["group"].astype(str).to_numpy(dtype=str))
+    columns["key"] = (random_keys(np.arange(n), seed) >> np.uint64(1)).astype(np.int64)
+    return columns
+
+
+def _join(batch: dict[str, np.ndarray], columns: ray.ObjectRef) -> dict[str, np.ndarray]:
+    ids = batch["instance_id"]
+    joined = {name: values[ids] for name, values in ray.get(columns).items()}
+    return {"instance_id": ids, "image": batch["image"], **joined}

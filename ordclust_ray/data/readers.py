@@ -1,0 +1,176 @@
+"""Readers: wherever the images lie, the same two things come out, keyed by a stable `instance_id`.
+
+A `Source` has a *manifest*, the small columns of all images, on the driver; and *encoded* images as a Ray Dataset
+with columns `instance_id` and `encoded`, read where the tasks run. An instance's id is its place in the source:
+row of the sorted Parquet files, line of the CSV.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+from PIL import Image
+
+from ordclust_ray.config import DIGITS, DataConfig
+
+ROWS_A_TASK = 512
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images as they lie on disk.
+
+    Attributes:
+        manifest: `instance_id` (its index, 0..n-1), `source` (path, or file and row), `rank` (as read), and
+            `group` and `split` where the data has them.
+        encoded: makes the Ray Dataset of encoded images; nothing is read before.
+    """
+
+    manifest: pd.DataFrame
+    encoded: Callable[[], ray.data.Dataset]
+
+
+def open_source(config: DataConfig) -> Source:
+    """Opens what `config.path` names.
+
+    Raises:
+        ValueError: nothing there that can be read, or a column that is not there; one line.
+    """
+    if config.path == DIGITS:
+        return read_digits()
+    path = Path(config.path).expanduser().absolute()
+    if not path.exists():
+        raise ValueError(f"--data.path is {config.path!r}; there is no such file or folder")
+    files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
+    if path.is_dir() and not files:
+        return read_folder(path, config)
+    return read_parquet(files, config)
+
+
+def read_digits() -> Source:
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; the rank is the digit."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
+    manifest = pd.DataFrame({"rank": digits.target.astype(float)})
+    manifest["source"] = [f"digits#{i}" for i in manifest.index]
+    table = pa.table({"instance_id": np.arange(len(pixels)), "encoded": [_png(image) for image in pixels]})
+    return Source(manifest, lambda: ray.data.from_arrow(table).repartition(4))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_parquet(files: list[Path], config: DataConfig) -> Source:
+    """Parquet files with a column of encoded images (bytes, or a struct with `bytes`)."""
+    columns = _known_columns(config)
+    frames, tasks, total = [], [], 0
+    for file in files:
+        try:
+            parquet = pq.ParquetFile(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{file} is not a Parquet file: {error}") from None
+        _require_columns([config.image_column, *columns.values()], parquet.schema_arrow.names, file)
+        frame = parquet.read(columns=list(columns.values())).to_pandas()
+        frame["source"] = [f"{file}#{row}" for row in range(len(frame))]
+        frames.append(frame)
+        for group in range(parquet.num_row_groups):
+            tasks.append({"file": str(file), "group": group, "first_id": total, "column": config.image_column})
+            total += parquet.metadata.row_group(group).num_rows
+    manifest = _renamed(pd.concat(frames, ignore_index=True), columns)
+    blocks = min(len(tasks), 10_000)
+    return Source(
+        manifest,
+        lambda: ray.data.from_items(tasks, override_num_blocks=blocks).map_batches(
+            _read_row_group, batch_size=1, zero_copy_batch=True
+        ),
+    )
+
+
+def _read_row_group(task: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Encoded images of one row group, a few at a time."""
+    parquet, next_id = pq.ParquetFile(str(task["file"][0])), int(task["first_id"][0])
+    column = str(task["column"][0])
+    for batch in parquet.iter_batches(ROWS_A_TASK, row_groups=[int(task["group"][0])], columns=[column]):
+        images = batch.column(0)
+        if pa.types.is_struct(images.type):
+            images = images.field("bytes")
+        ids = np.arange(next_id, next_id + len(images))
+        yield {"instance_id": ids, "encoded": np.array([_raw(image) for image in images.to_pylist()], dtype=object)}
+        next_id += len(images)
+
+
+def _raw(image: object) -> bytes:
+    return image if isinstance(image, bytes) else b""
+
+
+def read_folder(folder: Path, config: DataConfig) -> Source:
+    """A folder of images with a CSV that names them and their ranks."""
+    table = _find_table(folder, config.table)
+    columns = _known_columns(config)
+    frame = pd.read_csv(table)
+    _require_columns([config.image_column, *columns.values()], list(frame.columns), table)
+    paths = frame[config.image_column].astype(str)
+    manifest = _renamed(frame, columns)
+    manifest["source"] = [str(folder / path) for path in paths]
+    tasks = pa.table({"instance_id": np.arange(len(paths)), "path": manifest["source"].to_numpy(dtype=str)})
+
+    def encoded() -> ray.data.Dataset:
+        blocks = max(1, len(paths) // ROWS_A_TASK)
+        return ray.data.from_arrow(tasks).repartition(blocks).map_batches(_read_files, fn_args=(str(folder),))
+
+    return Source(manifest, encoded)
+
+
+def _find_table(folder: Path, name: str) -> Path:
+    if name:
+        table = folder / name
+        if not table.is_file():
+            raise ValueError(f"--data.table is {name!r}; there is no such file in {folder}")
+        return table
+    found = sorted(folder.glob("*.csv"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{folder} holds no Parquet files and {len(found)} CSV files; it needs one CSV, or --data.table names it"
+        )
+    return found[0]
+
+
+def _read_files(batch: dict[str, np.ndarray], folder: str) -> dict[str, Any]:
+    """Bytes of image files; what cannot be read, or lies outside the folder, is empty and so counts as broken."""
+    home = Path(folder).resolve()
+    encoded = []
+    for path in batch["path"]:
+        file = Path(str(path)).resolve()
+        inside = file.is_relative_to(home)
+        encoded.append(file.read_bytes() if inside and file.is_file() else b"")
+    return {"instance_id": batch["instance_id"], "encoded": np.array(encoded, dtype=object)}
+
+
+def _known_columns(config: DataConfig) -> dict[str, str]:
+    """Our name -> the data's name, of the columns that were asked for."""
+    columns = {"rank": config.rank_column, "group": config.group_column, "split": config.split_column}
+    return {ours: theirs for ours, theirs in columns.items() if theirs}
+
+
+def _renamed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """Our columns; two of ours may be the same one of theirs."""
+    renamed = {ours: frame[theirs] for ours, theirs in columns.items()}
+    return pd.DataFrame(renamed | ({"source": frame["source"]} if "source" in frame else {}))
+
+
+def _require_columns(wanted: list[str], present: list[str], where: Path) -> None:
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise ValueError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(present)}")

@@ -1,0 +1,40 @@
+"""Named runs: each function returns a whole configuration, and says what it is for in its first line."""
+
+from ordclust_ray.config import (
+    ClusteringConfig,
+    DataConfig,
+    DrcConfig,
+    ModelConfig,
+    RankConfig,
+    TrainingConfig,
+)
+
+
+def digits() -> DrcConfig:
+    """scikit-learn's 1,797 handwritten digits, embedded; the rank is the digit. Minutes on two cores."""
+    return DrcConfig(
+        data=DataConfig(image_size=16),
+        rank=RankConfig(cumulative_score_at=1.0),
+        model=ModelConfig(width=0.25, order_dim=64, identity_dim=192),
+        clustering=ClusteringConfig(num_clusters=2),
+        training=TrainingConfig(rounds=8, learning_rate=1e-3, flip=False),
+    )
+
+
+def coffee() -> DrcConfig:
+    """Coffee leaves ranked by severity of their disease, for a CPU. Needs --data.path."""
+    return DrcConfig(
+        data=DataConfig(path="coffee_leaf.parquet", rank_column="severity", group_column="predominant_stress"),
+        rank=RankConfig(cumulative_score_at=1.0),
+        model=ModelConfig(width=0.25),
+        clustering=ClusteringConfig(num_clusters=4),
+        training=TrainingConfig(rounds=10, learning_rate=5e-4),
+    )
+
+
+def paper() -> DrcConfig:
+    """The paper's networks and schedule at full size, for your own images. Needs --data.path and a GPU."""
+    return DrcConfig(data=DataConfig(path="images"))
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (digits, coffee, paper)}

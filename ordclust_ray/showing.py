@@ -1,0 +1,103 @@
+"""The figures of a run: which images and numbers go into which of the paper's figures."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ordclust_ray import figures
+from ordclust_ray.core.networks import to_uint8, to_unit_range
+from ordclust_ray.core.rank_estimator import RankEstimator
+from ordclust_ray.data.prepare import Prepared
+
+MAP_POINTS = 1_500
+SHOWN = 8
+
+
+def run_figures(
+    prepared: Prepared,
+    estimator: RankEstimator,
+    assignments: pd.DataFrame,
+    estimates: pd.DataFrame,
+    history: list[dict[str, Any]],
+    images: Mapping[str, NDArray[Any]],
+    seed: int,
+) -> Iterator[tuple[str, Figure]]:
+    """Name and figure, one after another.
+
+    Args:
+        prepared: the data.
+        estimator: the trained model.
+        assignments: `cluster` and `similarity` by instance_id of the training images.
+        estimates: of the held-out images, by instance_id: `estimate`, `posterior`, `references`.
+        history: a record an epoch.
+        images: from `evaluation.sample_images`.
+        seed: of t-SNE.
+    """
+    ids, pictures = images["train_ids"], images["train"]
+    k = len(estimator.centroids)
+    ranks = prepared.manifest.loc[ids, "rank"].to_numpy()
+    clusters = assignments.loc[ids, "cluster"].to_numpy()
+    similarities = assignments.loc[ids, "similarity"].to_numpy()
+    all_ranks = prepared.manifest.loc[assignments.index, "rank"].to_numpy()
+    yield "montage", figures.cluster_montage(pictures, ranks, clusters, similarities, num_clusters=k)
+    yield "rank_histograms", figures.rank_histograms(all_ranks, assignments["cluster"].to_numpy(), num_clusters=k)
+    yield "clustering", figures.clustering_curves([record for record in history if "centroid_affinity" in record])
+    with torch.no_grad():
+        h = _features(estimator, pictures[:MAP_POINTS])
+        order, identity = (part.numpy() for part in estimator.orid.split(h))
+        for name, features in (("order", order), ("identity", identity)):
+            title = f"t-SNE of the {name} features"
+            shown = len(features)
+            yield (
+                f"tsne_{name}",
+                figures.feature_map(features, ranks[:shown], clusters[:shown], title=title, seed=seed),
+            )
+        decoded = to_uint8(estimator.orid.decoder(h[: 2 * SHOWN])).numpy()
+        yield "reconstructions", figures.reconstructions(pictures[: 2 * SHOWN], decoded)
+        yield "order_transfer", _order_transfer(estimator, pictures, ranks, h)
+    yield "references", _reference_panel(prepared, estimates, images)
+
+
+def _features(estimator: RankEstimator, pictures: NDArray[np.uint8]) -> torch.Tensor:
+    parts = torch.from_numpy(pictures).split(256)
+    return torch.cat([estimator.orid.encoder(to_unit_range(part)) for part in parts])
+
+
+def _order_transfer(
+    estimator: RankEstimator, pictures: NDArray[np.uint8], ranks: NDArray[np.float64], h: torch.Tensor
+) -> Figure:
+    """Identity of a few images with the order feature of images over the whole range of ranks."""
+    by_rank = np.argsort(ranks[: len(h)], kind="stable")
+    givers = by_rank[np.linspace(0, len(by_rank) - 1, SHOWN).round().astype(int)]
+    keepers = np.setdiff1d(np.arange(len(h)), givers)[: SHOWN // 2]
+    dim = estimator.orid.order_dim
+    mixed = torch.cat(
+        [h[givers, :dim].repeat(len(keepers), 1), h[keepers, dim:].repeat_interleave(len(givers), 0)], dim=1
+    )
+    decoded = to_uint8(estimator.orid.decoder(mixed)).numpy()
+    grid = decoded.reshape(len(keepers), len(givers), *decoded.shape[1:])
+    return figures.order_transfer(pictures[keepers], pictures[givers], grid)
+
+
+def _reference_panel(prepared: Prepared, estimates: pd.DataFrame, images: Mapping[str, NDArray[Any]]) -> Figure:
+    """A few held-out images over the range of ranks, with those of their references that are in the sample."""
+    place = pd.Series(np.arange(len(images["train_ids"])), index=images["train_ids"])
+    test_place = pd.Series(np.arange(len(images["test_ids"])), index=images["test_ids"])
+    ranks = prepared.manifest.loc[test_place.index, "rank"].sort_values(kind="stable")
+    shown = ranks.iloc[np.linspace(0, len(ranks) - 1, min(SHOWN - 2, len(ranks))).round().astype(int)].index
+    rows = estimates.loc[shown]
+    references = [ids[np.isin(ids, place.index)] for ids in rows["references"]]
+    return figures.reference_panel(
+        images["test"][test_place[shown].to_numpy()],
+        ranks[shown].to_numpy(),
+        rows["estimate"].to_numpy(dtype=float),
+        [images["train"][place[ids].to_numpy()] for ids in references],
+        [prepared.manifest.loc[ids, "rank"].to_numpy() for ids in references],
+        np.stack(rows["posterior"].to_list()),
+        prepared.rank_levels,
+    )

@@ -1,0 +1,130 @@
+"""The record of a run in MLflow; no other file knows MLflow. Only the driver writes."""
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from ordclust_ray.core.rank_estimator import RankEstimator
+
+RUN_TAG = "ordclust_ray.run"
+ALIAS = "newest"
+PACKAGES = ("ordclust_ray", "ray", "torch", "mlflow", "numpy", "scikit-learn")
+
+
+def resolve_uri(tracking_uri: str, storage: Path) -> str:
+    """The settings' store, else MLFLOW_TRACKING_URI, else sqlite in the folder of all runs."""
+    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{storage / 'mlflow.db'}"
+
+
+class Tracker:
+    """One MLflow run: made at the first start of a run's name, found again when the name comes again.
+
+    Args:
+        uri: MLflow's store.
+        experiment: its name.
+        name: of the run.
+        folder: of the run; identifies it, and holds its artifacts beside a store that is a file.
+    """
+
+    def __init__(self, uri: str, experiment: str, name: str, folder: Path) -> None:
+        self.uri = uri
+        mlflow.set_tracking_uri(uri)
+        with FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
+            self._client = MlflowClient(uri)  # the first on a fresh sqlite file makes its tables
+            found = self._client.get_experiment_by_name(experiment)
+            artifacts = (folder.parent / "mlflow-artifacts").as_uri() if uri.startswith("sqlite") else None
+            self.experiment_id = found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
+        runs = self._client.search_runs([self.experiment_id], f"tags.`{RUN_TAG}` = '{folder}'")
+        tags = {RUN_TAG: str(folder), "mlflow.runName": name, "git_commit": git_commit()}
+        tags |= {f"version.{package}": version(package) for package in PACKAGES}
+        run = runs[0] if runs else self._client.create_run(self.experiment_id, tags=tags)
+        self.run_id: str = run.info.run_id
+        self._client.update_run(self.run_id, status="RUNNING")
+
+    def logged_epochs(self) -> int:
+        """Epochs that are recorded already, by an earlier attempt."""
+        history = self._client.get_metric_history(self.run_id, "pair_accuracy")
+        return max((metric.step for metric in history), default=0)
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """The settings, by their dotted names."""
+        known = self._client.get_run(self.run_id).data.params
+        for name, value in values.items():
+            if name not in known:
+                self._client.log_param(self.run_id, name, value)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """The numbers of an epoch's record; the epoch is MLflow's step."""
+        self.metrics({name: v for name, v in record.items() if isinstance(v, int | float)}, record["epoch"])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Numbers; those that are not finite are left out."""
+        for name, value in values.items():
+            if np.isfinite(value):
+                self._client.log_metric(self.run_id, name, float(value), step=step)
+
+    def artifacts(self, folder: Path) -> None:
+        """All files of a folder, in the same order of folders."""
+        self._client.log_artifacts(self.run_id, str(folder))
+
+    def model(self, estimator: RankEstimator, images: np.ndarray, registered_name: str) -> int:
+        """Logs the network as a torch export (no pickle) with its signature, and registers it.
+
+        Args:
+            estimator: images in, rank and cluster out.
+            images: (n, S, S, 3) uint8 example, n >= 2.
+            registered_name: in the model registry; the newest version has the alias "newest".
+
+        Returns:
+            The version in the registry.
+        """
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 2))]),
+        )
+        with mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
+            logged = mlflow.pytorch.log_model(
+                estimator,
+                name="model",
+                signature=signature,
+                input_example=images[:2],
+                serialization_format="pt2",
+                pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}"],
+            )
+            registered = mlflow.register_model(logged.model_uri, registered_name)
+        self._client.set_registered_model_alias(registered_name, ALIAS, registered.version)
+        return int(registered.version)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """FINISHED, or FAILED; a run that fails can be started again by its name."""
+        self._client.set_terminated(self.run_id, status)
+
+
+@contextlib.contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Errors only: MLflow warns, for one, that an environment without pip has no pip version."""
+    level = logging.getLogger(logger).level
+    logging.getLogger(logger).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).setLevel(level)
+
+
+def git_commit() -> str:
+    """The commit that runs, "unknown" outside of a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,80 @@
+"""What a run needs in order to continue, as files: tensors by safetensors or `weights_only`, the rest as JSON.
+
+Rank 0 writes the networks and the history, every rank the assignments of its shard. All are keyed by instance id,
+so another number of workers can go on from them. Nothing here is unpickled.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+TRAINING, CLUSTERS, HISTORY, REFERENCES = (
+    "training.pt",
+    "clusters.safetensors",
+    "history.json",
+    "references.safetensors",
+)
+
+
+def save_training(folder: Path, state: dict[str, Any], history: list[dict[str, Any]], centroids: Tensor | None) -> None:
+    """Rank 0's part: networks and optimisers, one record an epoch, centroids where there are clusters."""
+    torch.save(state, folder / TRAINING)
+    (folder / HISTORY).write_text(json.dumps(history))
+    if centroids is not None:
+        save_file({"centroids": centroids.cpu()}, folder / CLUSTERS)
+
+
+def save_shard(folder: Path, rank: int, columns: dict[str, Tensor]) -> None:
+    """One worker's part: `instance_ids`, and columns along them such as `assignments`."""
+    save_file({name: column.cpu().contiguous() for name, column in columns.items()}, _shard_file(folder, rank))
+
+
+def _shard_file(folder: Path, rank: int) -> Path:
+    return folder / f"shard-{rank:05d}.safetensors"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint read back.
+
+    Attributes:
+        state: of the trainer.
+        history: one record an epoch.
+        centroids: (K, D) float64, or None without clusters.
+        shards: columns of all shards, concatenated and in the order of the instance ids.
+    """
+
+    state: dict[str, Any]
+    history: list[dict[str, Any]]
+    centroids: Tensor | None
+    shards: dict[str, Tensor]
+
+    def assignments_of(self, instance_ids: Tensor) -> Tensor:
+        """The cluster of each of these instances."""
+        rows = torch.searchsorted(self.shards["instance_ids"], instance_ids.cpu())
+        return self.shards["assignments"][rows].to(instance_ids.device)
+
+
+def restore(folder: Path, device: torch.device | str = "cpu") -> Restored:
+    """Reads a checkpoint, written by any number of workers."""
+    state = torch.load(folder / TRAINING, map_location=device, weights_only=True)
+    clusters = folder / CLUSTERS
+    shards = [load_file(file) for file in sorted(folder.glob("shard-*.safetensors"))]
+    columns = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+    order = torch.argsort(columns["instance_ids"])
+    return Restored(
+        state,
+        json.loads((folder / HISTORY).read_text()),
+        load_file(clusters)["centroids"].to(device) if clusters.exists() else None,
+        {name: column[order] for name, column in columns.items()},
+    )
+
+
+def load_references(folder: Path) -> dict[str, Tensor]:
+    """The reference candidates of a run's last checkpoint: `instance_ids` (K, M, P), `order`, `identity` features."""
+    return load_file(folder / REFERENCES)

@@ -1,0 +1,56 @@
+"""The driver's end of training: one Ray Train run, resumed where a run of the same name stopped."""
+
+from pathlib import Path
+
+import ray.data
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from ordclust_ray.training.checkpoint import REFERENCES
+from ordclust_ray.training.shard_data import EqualShares
+from ordclust_ray.training.worker import TrainJob, train_orid
+
+
+class TrainingStopped(RuntimeError):  # noqa: N818 - not an error of ours
+    """Training ended without its last checkpoint; the same run name goes on from the one before."""
+
+
+def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> Path:
+    """Trains, or goes on training, until all epochs are done.
+
+    Args:
+        job: settings and what the workers need of the data.
+        train: rows from `data.prepare`.
+        name: of the run, in the storage folder.
+        use_gpu: whether each worker has a GPU.
+
+    Returns:
+        The folder of the last checkpoint.
+
+    Raises:
+        TrainingStopped: more workers were lost than `max_failures`, or a worker raised.
+    """
+    training, run = job.config.training, job.config.run
+    trainer = TorchTrainer(
+        train_orid,
+        train_loop_config={"job": job},
+        datasets={"train": train},
+        dataset_config=EqualShares(),
+        scaling_config=ScalingConfig(
+            num_workers=training.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": training.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(run.storage_path),
+            failure_config=FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    result = trainer.fit()
+    checkpoint: Checkpoint | None = result.checkpoint
+    if checkpoint is None or not (Path(checkpoint.path) / REFERENCES).exists():
+        raise TrainingStopped(f"training stopped before its last epoch: {result.error}")
+    return Path(checkpoint.path)
