@@ -13,6 +13,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray 
 import pandas as pd
 import ray
 import ray.data
+import torch
 from cli import parse, stop
 
 from ordclust_ray.config import DrcConfig
@@ -26,6 +27,7 @@ from ordclust_ray.recipes import RECIPES
 from ordclust_ray.showing import run_figures
 from ordclust_ray.tracking import Tracker, resolve_uri
 from ordclust_ray.training.checkpoint import Restored, load_references, restore
+from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import TrainingStopped, fit
 from ordclust_ray.training.worker import TrainJob
 
@@ -85,9 +87,11 @@ def start_ray() -> None:
 def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, use_gpu: bool) -> Path:
     """Trains with a bar and a record in MLflow; the folder of the last checkpoint."""
     first, last = similar_levels(prepared.rank_levels, config.rank.tolerance, config.rank.scale)
+    n, groups = prepared.train.count(), len(prepared.groups)
+    problem = Problem(n, torch.from_numpy(first), torch.from_numpy(last), groups)
     done = tracker.logged_epochs()
     with Watcher(ProgressBar(config.training.epochs, done), tracker.epoch, done) as watcher:
-        job = TrainJob(config, prepared.train.count(), first, last, len(prepared.groups), watcher.monitor)
+        job = TrainJob(config, problem, watcher.monitor)
         return fit(job, prepared.train, name=name, use_gpu=use_gpu)
 
 

@@ -19,6 +19,8 @@ from ordclust_ray.core.rank_posterior import level_likelihoods
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 BATCH = 64
+IMAGES_AN_ACTOR = 2_000
+"""An actor takes seconds to start: fewer images do not deserve one more."""
 
 
 def build_estimator(
@@ -101,7 +103,8 @@ def estimate_ranks(images: ray.data.Dataset, model: Path) -> ray.data.Dataset:
         images: decoded images of the model's size.
         model: folder of `save_estimator`, readable from every machine.
     """
-    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources()["CPU"]) // 2))
+    work, room = images.count() // IMAGES_AN_ACTOR, int(ray.cluster_resources()["CPU"]) - 1
+    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(work, room)))
     return images.map_batches(
         EstimateBatch, fn_constructor_args=(str(model),), batch_size=BATCH, compute=actors, zero_copy_batch=True
     )

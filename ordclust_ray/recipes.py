@@ -24,11 +24,13 @@ def digits() -> DrcConfig:
 def coffee() -> DrcConfig:
     """Coffee leaves ranked by severity of their disease, for a CPU. Needs --data.path."""
     return DrcConfig(
-        data=DataConfig(path="coffee_leaf.parquet", rank_column="severity", group_column="predominant_stress"),
+        data=DataConfig(
+            path="coffee_leaf.parquet", image_size=32, rank_column="severity", group_column="predominant_stress"
+        ),
         rank=RankConfig(cumulative_score_at=1.0),
-        model=ModelConfig(width=0.25),
+        model=ModelConfig(width=0.25, order_dim=64, identity_dim=192),
         clustering=ClusteringConfig(num_clusters=4),
-        training=TrainingConfig(rounds=10, learning_rate=5e-4),
+        training=TrainingConfig(rounds=19, batch_size=32, learning_rate=1e-3),
     )
 
 

@@ -47,6 +47,14 @@ class RankEstimator(nn.Module):
         reference_identity: their identity features.
     """
 
+    orid: Orid
+    centroids: Tensor
+    rank_levels: Tensor
+    likelihoods: Tensor
+    reference_ids: Tensor
+    reference_order: Tensor
+    reference_identity: Tensor
+
     def __init__(
         self,
         orid: Orid,

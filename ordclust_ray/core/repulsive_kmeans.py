@@ -8,7 +8,7 @@ Legend: K clusters, D features; S_j the sum of the features of cluster j, T the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from ordclust_ray.core.shard import Candidates, ClusterSums, on_grid
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Where the features are. Every method is a map over the shards and a reduce that adds or concatenates."""
 
@@ -151,7 +152,8 @@ def hold_floor(engine: Engine, sums: ClusterSums, centroids: Float64[Tensor, "K 
     """
     for j in torch.nonzero(sums.counts < min_size).flatten().tolist():
         wanted, surplus = min_size - int(sums.counts[j]), sums.counts - min_size
-        taken, left = [], surplus.tolist()
+        left: list[int] = surplus.tolist()
+        taken: list[int] = []
         best = engine.candidates(centroids[j], wanted, surplus).best_first()
         for instance_id, donor in zip(best.instance_ids.tolist(), best.clusters.tolist(), strict=True):
             if left[donor] > 0 and len(taken) < wanted:

@@ -54,10 +54,9 @@ class OridTrainer:
         for network in (self.orid, self.discriminator):
             network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
         self._orid, self._discriminator = wrap(self.orid), wrap(self.discriminator)
-        self._judge: Callable[[Tensor], Tensor] = self.discriminator  # outside of the wrapper: see `step`
         if config.training.compile:
-            self._orid, self._discriminator = torch.compile(self._orid), torch.compile(self._discriminator)
-            self._judge = torch.compile(self.discriminator)
+            self._orid.compile()
+            self._discriminator.compile()
         fused = device.type == "cuda"
         self.optimizer = torch.optim.Adam(self.orid.parameters(), config.training.learning_rate, fused=fused)
         self.discriminator_optimizer = torch.optim.Adam(
@@ -81,10 +80,10 @@ class OridTrainer:
             self.steps // training.learning_rate_halved_every
         )
         real = to_unit_range(flip(images) if training.flip else images)
-        self.discriminator.requires_grad_(False)  # the generator's gradient passes through it, not into it
+        self.discriminator.requires_grad_(False)  # the gradient passes through it, not into it: no wrapper needed
         with self._autocast():
             identity_features, decoded, logits = self._orid(real)
-            fooled = orid_losses.generator_loss(self._judge(decoded).float())
+            fooled = orid_losses.generator_loss(self.discriminator(decoded).float())
         reconstruction = orid_losses.reconstruction_loss(decoded.float(), real)
         comparison = orid_losses.comparison_loss(logits.float(), order)
         clustering = torch.zeros((), device=self.device)

@@ -1,5 +1,6 @@
 """A worker's share of the training images, as pools on its device."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -65,7 +66,7 @@ class ShardData:
     ) -> None:
         self._rows, self._device = rows, device
         edges = share_edges(total, world_size)
-        largest = max(np.diff(edges))
+        largest = max(end - start for start, end in itertools.pairwise(edges))
         num_pools = -(-largest // pool_images)
         self._pool_edges = share_edges(edges[rank + 1] - edges[rank], num_pools)
         self.bases_a_pool = -(-largest // num_pools)

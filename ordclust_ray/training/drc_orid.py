@@ -1,0 +1,247 @@
+"""Algorithm 1 in plain torch: epochs on pairs and repulsive clustering alternate (Lee & Kim 2021, section 3.3).
+
+Each process holds a share of the training instances. Where torch.distributed is initialised the processes train and
+cluster together, else the one at hand does so alone: in a test, in a benchmark, without Ray.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ordclust_ray.clustering.collective import (
+    CollectiveEngine,
+    all_gather,
+    all_reduce_sum,
+    process_rank,
+    world_size,
+)
+from ordclust_ray.config import DrcConfig
+from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized_mutual_information
+from ordclust_ray.core.pairs import PairSampler
+from ordclust_ray.core.repulsive_kmeans import centroid_rule, floor_size, kmeans_start, repulsive_kmeans
+from ordclust_ray.core.shard import Shard
+from ordclust_ray.training.orid import (
+    METRICS,
+    OridTrainer,
+    Pool,
+    base_batches,
+    extract_features,
+    train_on_pool,
+)
+from ordclust_ray.training.references import select_references
+
+
+class TrainingData(Protocol):
+    """A process's share of the training instances, on the device that trains.
+
+    Attributes:
+        instance_ids: (N,).
+        levels: (N,) rank level.
+        groups: (N,) known identity group, -1 where there is none; only for reporting.
+    """
+
+    instance_ids: Tensor
+    levels: Tensor
+    groups: Tensor
+
+    @property
+    def bases_a_pool(self) -> int:
+        """Bases drawn from each pool in an epoch, the same number in every process."""
+        ...
+
+    def pools(self) -> Iterator[Pool]:
+        """All images of the share, a pool at a time."""
+        ...
+
+
+@dataclass
+class InMemoryData:
+    """`TrainingData` of a single process: everything in one pool."""
+
+    images: Tensor
+    instance_ids: Tensor
+    levels: Tensor
+    groups: Tensor
+
+    @property
+    def bases_a_pool(self) -> int:
+        """Every image is a base once."""
+        return len(self.images)
+
+    def pools(self) -> Iterator[Pool]:
+        """One pool."""
+        yield Pool(self.images, torch.arange(len(self.images), device=self.images.device))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all processes know of the training set.
+
+    Attributes:
+        num_train: training instances of all processes.
+        first_similar: (M,) first similar level of each rank level, from `core.order.similar_levels`.
+        last_similar: (M,) one past the last similar level.
+        num_groups: known identity groups, 0 where there are none.
+    """
+
+    num_train: int
+    first_similar: Tensor
+    last_similar: Tensor
+    num_groups: int
+
+
+def ignore_step(epoch: int, step: int, steps: int, metrics: Tensor) -> None:
+    """Tells nobody."""
+
+
+class DrcOrid:
+    """The networks in training, and the clusters as they stand.
+
+    Args:
+        config: the run's settings.
+        problem: what all processes know.
+        data: this process's share.
+        trainer: networks and optimisers.
+        on_step: is told of each step: epoch, step, steps an epoch, `METRICS`.
+
+    Attributes:
+        assignments: (N,) cluster of each instance of the share; all 0 before the first clustering.
+        centroids: (K, D) float64, None before the first clustering.
+        history: one record an epoch.
+    """
+
+    def __init__(
+        self,
+        config: DrcConfig,
+        problem: Problem,
+        data: TrainingData,
+        trainer: OridTrainer,
+        on_step: Callable[[int, int, int, Tensor], None] = ignore_step,
+    ) -> None:
+        self.config, self.problem, self.data, self.trainer = config, problem, data, trainer
+        self._on_step = on_step
+        self._similar = [edges.to(trainer.device) for edges in (problem.first_similar, problem.last_similar)]
+        self._batch_size = config.training.batch_size // world_size()
+        self.assignments = torch.zeros_like(data.instance_ids)
+        self.centroids: Tensor | None = None
+        self.history: list[dict[str, Any]] = []
+
+    def run_epoch(self) -> dict[str, Any]:
+        """The next epoch of pairs, then clustering where a round ends; appends its record and returns it.
+
+        Its randomness depends on the seed and the epoch alone, so that an epoch can be repeated.
+        """
+        epoch, started = len(self.history), time.perf_counter()
+        process = process_rank()
+        seed = int(np.random.SeedSequence([self.config.run.seed, epoch, process]).generate_state(1)[0])
+        torch.manual_seed(seed)
+        generator = torch.Generator(self.trainer.device).manual_seed(seed)
+        steps, total = 0, torch.zeros(len(METRICS), device=self.trainer.device)
+        for metrics in self._steps(generator):
+            steps, total = steps + 1, total + metrics
+            self._on_step(epoch, steps, self._steps_an_epoch, metrics)
+        self._synchronise_buffers()
+        means = all_reduce_sum(total) / (steps * world_size())
+        record: dict[str, Any] = {"epoch": epoch + 1, "steps": self.trainer.steps}
+        record |= dict(zip(METRICS, means.tolist(), strict=True))
+        seconds = time.perf_counter() - started
+        record |= {"seconds": seconds, "pairs_per_second": self.problem.num_train / seconds}
+        if self._round_ends(epoch):
+            record |= self.cluster(epoch)
+        self.history.append(record)
+        return record
+
+    def _round_ends(self, epoch: int) -> bool:
+        schedule = self.config.training
+        tuned = epoch + 1 - schedule.warmup_epochs
+        return self.config.clustering.num_clusters > 1 and tuned >= 0 and tuned % schedule.epochs_per_round == 0
+
+    def _steps(self, generator: torch.Generator) -> Iterator[Tensor]:
+        for pool in self.data.pools():
+            clusters = self.assignments[pool.rows]
+            sampler = PairSampler(self.data.levels[pool.rows], clusters, *self._similar)
+            bases = base_batches(len(pool.rows), self.data.bases_a_pool, self._batch_size, generator)
+            own = None if self.centroids is None else self.centroids.float()[clusters]
+            yield from train_on_pool(self.trainer, pool, sampler, bases, own, generator)
+
+    @property
+    def _steps_an_epoch(self) -> int:
+        return -(-self.problem.num_train // self.config.training.batch_size)
+
+    def _synchronise_buffers(self) -> None:
+        """Batch normalisation's statistics are those of process 0, as in the checkpoint, in every process."""
+        if world_size() > 1:
+            for buffer in self.trainer.orid.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Order (N, A) and identity features (N, D) of the share, by the networks as they are."""
+        parts = [extract_features(self.trainer.orid, pool.images) for pool in self.data.pools()]
+        order, identity = zip(*parts, strict=True)
+        return torch.cat(order), torch.cat(identity)
+
+    def cluster(self, epoch: int) -> dict[str, Any]:
+        """A round of clustering on the features as they are; k-means starts the first one (lines 2, 5-12).
+
+        Returns:
+            Its measures, for the epoch's record.
+        """
+        settings, n = self.config.clustering, self.problem.num_train
+        repulsion = settings.repulsion / (2 if epoch >= settings.repulsion_halved_after else 1)
+        shard = Shard(self.features()[1], self.data.instance_ids, None if self.centroids is None else self.assignments)
+        engine, before = CollectiveEngine(shard), shard.assignments.clone()
+        if self.centroids is None:
+            start = all_gather(kmeans_start(engine, settings.num_clusters, self.config.run.seed))[0]
+        else:
+            start = centroid_rule(engine.sums(settings.num_clusters).sums, self.centroids, repulsion)
+        result = repulsive_kmeans(
+            engine,
+            start.to(self.trainer.device),
+            repulsion=repulsion,
+            min_size=floor_size(n, settings.num_clusters, settings.min_cluster_fraction),
+            max_iterations=settings.max_iterations,
+            tolerance=settings.tolerance,
+        )
+        self.assignments, self.centroids = shard.assignments, result.centroids
+        changed = int(all_reduce_sum((shard.assignments != before).sum()))
+        record = {
+            "objective_per_instance": result.objective / n,
+            "centroid_affinity": centroid_affinity(result.centroids.cpu().numpy()),
+            "changed": changed / n,
+            "clustering_iterations": result.iterations,
+            "cluster_sizes": result.counts.tolist(),
+        }
+        return record | ({"nmi": self._nmi()} if self.problem.num_groups else {})
+
+    def _nmi(self) -> float:
+        clusters, groups = self.assignments.cpu().numpy(), self.data.groups.cpu().numpy()
+        table = contingency(clusters, groups, self.config.clustering.num_clusters, self.problem.num_groups)
+        total = all_reduce_sum(torch.from_numpy(table).to(self.trainer.device))
+        return normalized_mutual_information(total.cpu().numpy())
+
+    def conclude(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """After the last epoch: similarity of each instance to its centroid (N,), and the reference candidates.
+
+        Without clusters (k = 1) the mean direction of all instances becomes the only centroid.
+        """
+        order, identity = self.features()
+        if self.centroids is None:
+            mean = all_reduce_sum(identity.double().sum(dim=0, keepdim=True))
+            self.centroids = torch.nn.functional.normalize(mean, dim=1)
+        similarities = (identity * self.centroids.float()[self.assignments]).sum(dim=1)
+        references = select_references(
+            similarities,
+            self.assignments,
+            self.data.levels,
+            self.data.instance_ids,
+            {"order": order, "identity": identity},
+            shape=(len(self.centroids), len(self.problem.first_similar), self.config.rank.references),
+            gather=all_gather,
+        )
+        return similarities, references

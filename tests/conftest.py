@@ -1,0 +1,77 @@
+"""Fixtures that several folders of tests share: one Ray for the session, and one small data set on it."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig
+from ordclust_ray.data.prepare import Prepared, open_checked, prepare
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # jobs import each other as scripts do
+
+RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A Ray of our own: in this process where Ray still can (before 2.55, without Ray Data), else on four CPUs."""
+    import ray
+    import ray.data
+
+    if tuple(map(int, ray.__version__.split(".")[:2])) < (2, 55):
+        ray.init(local_mode=True)
+    else:
+        ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="WARNING")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[[int], bytes]:
+    """Makes a PNG of 16 x 16 pixels whose colour is a number: red + 256 green; blue is always 7."""
+
+    def make(number: int) -> bytes:
+        buffer = BytesIO()
+        Image.new("RGB", (16, 16), (number % 256, number // 256, 7)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_config(tmp_path_factory: pytest.TempPathFactory, png: Callable[[int], bytes]) -> DrcConfig:
+    """103 numbered images in three Parquet files as Hugging Face writes them; images 3 and 34 are broken.
+
+    The number of an image (its colour) is its instance id. Image 50 alone has rank 9; the others have four ranks.
+    """
+    folder = tmp_path_factory.mktemp("small")
+    image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for name, first, end in (("b", 30, 70), ("a", 0, 30), ("c", 70, 103)):  # not written in the order of the ids
+        ids = np.arange(first, end)
+        images = [{"bytes": png(int(i)), "path": f"{i}.png"} for i in ids]
+        columns = {
+            "rank": [9.0 if i == 50 else RANKS[i * 7 % 11] for i in ids],
+            "kind": [("tall", "broad", "odd")[i * i % 3 + i % 2] for i in ids],
+            "image": pa.array(
+                [{3: {"bytes": b"garbage"}, 34: None}.get(i, images[i - first]) for i in ids], image_type
+            ),
+        }
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet", row_group_size=16)
+    data = DataConfig(path=str(folder), image_size=16, group_column="kind", max_broken_fraction=0.05)
+    return DrcConfig(data=data, clustering=ClusteringConfig(num_clusters=3))
+
+
+@pytest.fixture(scope="session")
+def prepared(local_ray: None, small_config: DrcConfig) -> Prepared:
+    """The small data set, decoded and split."""
+    return prepare(open_checked(small_config), small_config)

@@ -1,0 +1,65 @@
+"""Running jobs as a user does: in a process of their own, in a terminal or not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--model.width", "0.1", "--model.order-dim", "16", "--model.identity-dim", "32", "--training.rounds", "2"]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """A Ray of the job's own, whatever else runs on the machine; the environment's programs first."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "RAY_ADDRESS": "local", "PATH": programs, **extra}
+
+
+def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Starts `python jobs/SCRIPT ...`."""
+    command = [sys.executable, str(ROOT / "jobs" / script), *arguments]
+    output, errors = subprocess.PIPE, subprocess.STDOUT
+    return subprocess.Popen(command, cwd=ROOT, env=env or environment(), text=True, stdout=output, stderr=errors)
+
+
+def run(script: str, *arguments: str) -> str:
+    """Runs a job to its end, which has to be a good one, and returns what it printed."""
+    process = start(script, *arguments)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    return output
+
+
+def assignments(folder: Path) -> pd.DataFrame:
+    """The clusters and estimates that a run wrote."""
+    return pd.read_parquet(folder / "results" / "assignments.parquet")
+
+
+def reported_epochs(folder: Path) -> int:
+    """Epochs in the newest checkpoint of a run."""
+    found = sorted(folder.glob("checkpoint_*/history.json"))
+    return len(json.loads(found[-1].read_text())) if found else 0
+
+
+def wait_for_epochs(process: subprocess.Popen[str], folder: Path, epochs: int) -> None:
+    """Until a run has checkpointed that many epochs."""
+    for _ in range(1200):
+        assert process.poll() is None, process.communicate()[0]
+        try:
+            if reported_epochs(folder) >= epochs:
+                return
+        except (FileNotFoundError, json.JSONDecodeError):  # a checkpoint that was just replaced, or is being written
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"no epoch {epochs} in {folder}")
+
+
+def kill(pid: int) -> None:
+    """kill -9."""
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,208 @@
+"""`jobs/train_drc.py` as a user runs it: its output, its files, its record, and what kill -9 does to it."""
+
+import json
+import os
+import pty
+import sqlite3
+from pathlib import Path
+
+import job
+import mlflow
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+ARTIFACTS = {
+    "assignments.parquet", "centroids.parquet", "results.json", "history.json", "broken_images.csv",
+    "montage.png", "rank_histograms.png", "clustering.png", "tsne_order.png", "tsne_identity.png",
+    "reconstructions.png", "order_transfer.png", "references.png",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(storage: Path) -> str:
+    """What a small run on the digits, with two training workers, prints."""
+    return job.run("train_drc.py", "digits", *flags(storage, "undisturbed"))
+
+
+def flags(storage: Path, name: str) -> list[str]:
+    workers = ["--training.num-workers", "2", "--training.cpus-per-worker", "0.5", "--training.threads-per-worker", "1"]
+    return [*job.SMALL, *workers, "--run.storage", str(storage), "--run.name", name]
+
+
+def test_output_ends_with_table_folder_and_mlflow(undisturbed: str, storage: Path) -> None:
+    lines = undisturbed.splitlines()
+    preflight = next(i for i, line in enumerate(lines) if "2 workers x 0.5 CPU leave" in line)
+    assert f"runs in {storage}" in lines[preflight + 1]
+    assert any(line.startswith("epoch 9/9") for line in lines)  # plain lines: the output is no terminal
+    table = next(i for i, line in enumerate(lines) if "DRC-ORID" in line and "median" in line)
+    assert [line.split()[0] for line in lines[table + 1 : table + 5]] == ["MAE", "CS", "accuracy", "CA"]
+    assert f"results: {storage / 'undisturbed' / 'results'}" in lines
+    assert f"mlflow ui --backend-store-uri sqlite:///{storage / 'mlflow.db'}" in lines[-1]
+
+
+def test_results_beat_the_median(undisturbed: str, storage: Path) -> None:
+    results = json.loads((storage / "undisturbed" / "results" / "results.json").read_text())
+    measures = results["measures"]
+    assert measures["DRC-ORID"]["MAE"] < measures["median"]["MAE"] / 3
+    assert 2.3 < measures["median"]["MAE"] < 2.7
+    assert measures["nearest in pixels"]["MAE"] < 0.2
+    assert sum(results["cluster_sizes"]) == 1438
+
+
+def test_every_image_is_in_the_assignments(undisturbed: str, storage: Path) -> None:
+    rows = job.assignments(storage / "undisturbed")
+    assert sorted(rows.index) == list(range(1797))
+    assert set(rows["cluster"]) == {0, 1}
+    assert rows["estimate"].notna().sum() == (rows["split"] == "test").sum() == 359
+    measured = (rows["estimate"] - rows["rank"]).abs().mean()
+    results = json.loads((storage / "undisturbed" / "results" / "results.json").read_text())
+    assert measured == pytest.approx(results["measures"]["DRC-ORID"]["MAE"])
+
+
+def test_mlflow_has_the_whole_record(undisturbed: str, storage: Path) -> None:
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("drc-orid")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'undisturbed'")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.rounds"] == "2"
+    assert run.data.params["clustering.repulsion"] == "0.1"
+    assert {"git_commit", "version.ray", "version.torch"} <= set(run.data.tags)
+    for metric, epochs in (("reconstruction", range(1, 10)), ("centroid_affinity", (3, 6, 9))):
+        history = client.get_metric_history(run.info.run_id, metric)
+        assert [point.step for point in history] == list(epochs)
+    assert run.data.metrics["MAE"] < run.data.metrics["median.MAE"]
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} >= ARTIFACTS
+    for name in ARTIFACTS:
+        if name.endswith(".png"):
+            with Image.open(storage / "undisturbed" / "results" / name) as picture:
+                assert min(picture.size) > 100
+                assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_registered_model_estimates_as_the_run_did(
+    undisturbed: str, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.datasets import load_digits
+
+    from ordclust_ray.data.images import decode
+    from ordclust_ray.data.readers import _png
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    mlflow.set_tracking_uri(f"sqlite:///{storage / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/drc-orid@newest")
+    rows = job.assignments(storage / "undisturbed").query("split == 'test'").sort_index()
+    pixels = (load_digits().images * (255 / 16)).round().astype(np.uint8)
+    images = np.stack([decode(_png(pixels[i]), 16, 1000) for i in rows.index])
+    found = model.predict(images)
+    np.testing.assert_array_equal(found[:, 0], rows["estimate"])
+    np.testing.assert_array_equal(found[:, 1], rows["cluster"])
+
+
+def test_finished_run_of_the_same_name_is_read_not_repeated(undisturbed: str, storage: Path) -> None:
+    before = job.assignments(storage / "undisturbed")
+    again = job.run("train_drc.py", "digits", *flags(storage, "undisturbed"))
+    assert "epoch 9/9" not in again
+    pd.testing.assert_frame_equal(job.assignments(storage / "undisturbed"), before)
+
+
+def test_known_name_with_other_settings_is_refused(undisturbed: str, storage: Path) -> None:
+    process = job.start("train_drc.py", "digits", *flags(storage, "undisturbed"), "--clustering.repulsion", "0.2")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert output.strip().splitlines()[-1] == (
+        "error: run 'undisturbed' was started with other settings: --clustering.repulsion was 0.1; name it differently"
+    )
+
+
+def test_killed_worker_changes_nothing(undisturbed: str, storage: Path) -> None:
+    process = job.start("train_drc.py", "digits", *flags(storage, "worker-killed"))
+    job.wait_for_epochs(process, storage / "worker-killed", 4)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    job.kill(workers[1].pid)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    same_result(storage, "worker-killed")
+
+
+def test_killed_driver_goes_on_where_it_stopped(undisturbed: str, storage: Path) -> None:
+    process = job.start("train_drc.py", "digits", *flags(storage, "driver-killed"))
+    job.wait_for_epochs(process, storage / "driver-killed", 4)
+    job.kill(process.pid)
+    process.communicate()
+    done = job.reported_epochs(storage / "driver-killed")
+    assert 4 <= done < 9
+    job.run("train_drc.py", "digits", *flags(storage, "driver-killed"))
+    same_result(storage, "driver-killed")
+    with sqlite3.connect(storage / "mlflow.db") as database:
+        query = "select count(*), count(distinct step) from metrics natural join runs where name = ? and key = ?"
+        assert database.execute(query, ("driver-killed", "comparison")).fetchone() == (9, 9)
+
+
+def same_result(storage: Path, name: str) -> None:
+    expected, found = (job.assignments(storage / run) for run in ("undisturbed", name))
+    pd.testing.assert_series_equal(found["cluster"], expected["cluster"])
+    pd.testing.assert_series_equal(found["estimate"], expected["estimate"])
+
+
+def test_own_folder_of_images_with_broken_ones(tmp_path: Path) -> None:
+    """A CSV with ranks, groups and a split; one truncated file; in a terminal, where a bar is drawn."""
+    from benchmarks.planted import planted_images
+
+    planted = planted_images(120, seed=3)
+    folder = tmp_path / "leaves"
+    (folder / "pictures").mkdir(parents=True)
+    rows = []
+    for i, image in enumerate(planted.images):
+        Image.fromarray(image).save(folder / "pictures" / f"{i}.png")
+        rows.append(
+            (f"pictures/{i}.png", planted.ranks[i], "abc"[planted.groups[i]], "test" if i % 4 == 0 else "train")
+        )
+    whole = (folder / "pictures" / "7.png").read_bytes()
+    (folder / "pictures" / "7.png").write_bytes(whole[: len(whole) // 2])
+    pd.DataFrame(rows, columns=["file", "size", "kind", "part"]).to_csv(folder / "ranks.csv", index=False)
+    columns = {"image": "file", "rank": "size", "group": "kind", "split": "part"}
+    arguments = ["paper", "--data.path", str(folder), "--data.image-size", "16", *job.SMALL]
+    for ours, theirs in columns.items():
+        arguments += [f"--data.{ours}-column", theirs]
+    arguments += ["--training.rounds", "1", "--run.storage", str(tmp_path / "runs"), "--run.name", "own"]
+    output = in_terminal(arguments)
+    assert "119 images, 89 to train on, 1 broken" in output
+    assert "training 100%|" in output
+    assert "k-means on pixels" in output
+    broken = pd.read_csv(tmp_path / "runs" / "own" / "results" / "broken_images.csv")
+    assert broken["source"].tolist() == [str(folder / "pictures" / "7.png")]
+    assert "truncated" in broken["reason"][0]
+
+
+def in_terminal(arguments: list[str]) -> str:
+    """Runs the job with a terminal as its output, and returns what it drew."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(job.ROOT)
+        program = job.environment()["PATH"].split(os.pathsep)[0] + "/python"
+        os.execve(program, [program, "jobs/train_drc.py", *arguments], job.environment())
+    drawn = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        drawn += piece
+    _, status = os.waitpid(pid, 0)
+    text = drawn.decode(errors="replace")
+    assert status == 0, text
+    return text
