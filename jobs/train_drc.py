@@ -31,16 +31,20 @@ from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import TrainingStopped, fit
 from ordclust_ray.training.worker import TrainJob
 
+SETTINGS = "config.json"
+
 
 def main(arguments: list[str]) -> None:
     recipe, config = parse(RECIPES, "digits", arguments)
     name = config.run.name or f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
-        folder = open_run_folder(config, name)
+        folder = config.run.storage_path / name
+        refuse_other_settings(config, folder)
         source = open_checked(config)
         start_ray()
         lines, use_gpu = preflight(config.training, config.run.storage_path)
         print("\n".join(lines), flush=True)
+        folder.mkdir(exist_ok=True)
         prepared = prepare(source, config)
     except TooManyBrokenError as error:
         error.broken.to_csv(folder / "broken_images.csv")
@@ -48,6 +52,7 @@ def main(arguments: list[str]) -> None:
     except ValueError as error:
         stop(str(error))
     print(f"{len(prepared.manifest)} images, {prepared.train.count()} to train on, {len(prepared.broken)} broken")
+    (folder / SETTINGS).write_text(json.dumps(kept(config), indent=1))
     uri = resolve_uri(config.run.tracking_uri, config.run.storage_path)
     tracker = Tracker(uri, config.run.experiment, name, folder)
     tracker.parameters({"recipe": recipe, **config.flat()})
@@ -62,18 +67,22 @@ def main(arguments: list[str]) -> None:
     print(f"MLflow:  mlflow ui --backend-store-uri {uri}   (experiment {config.run.experiment}, run {name})")
 
 
-def open_run_folder(config: DrcConfig, name: str) -> Path:
-    """The run's folder, with its settings; a known name has to come with the settings it had."""
-    folder = config.run.storage_path / name
-    folder.mkdir(parents=True, exist_ok=True)
-    file, settings = folder / "config.json", {k: v for k, v in config.flat().items() if not k.startswith("run.n")}
+def refuse_other_settings(config: DrcConfig, folder: Path) -> None:
+    """A run of a known name goes on, which makes sense only with the settings that it had."""
+    file = folder / SETTINGS
     if file.exists():
         earlier = json.loads(file.read_text())
-        changed = [f"--{key} was {earlier.get(key)!r}" for key, value in settings.items() if earlier.get(key) != value]
+        changed = [f"--{key} was {earlier.get(key)!r}" for key, now in kept(config).items() if earlier.get(key) != now]
         if changed:
-            raise ValueError(f"run {name!r} was started with other settings: {', '.join(changed)}; name it differently")
-    file.write_text(json.dumps(settings, indent=1))
-    return folder
+            raise ValueError(
+                f"run {folder.name!r} was started with other settings: {', '.join(changed)}; name it differently"
+            )
+
+
+def kept(config: DrcConfig) -> dict[str, Any]:
+    """The settings that the result depends on."""
+    free = ("run.name", "run.storage", "run.tracking_uri", "training.max_failures", "training.num_workers")
+    return {key: value for key, value in config.flat().items() if key not in free}
 
 
 def start_ray() -> None:
@@ -109,8 +118,7 @@ def conclude(
     assert trained.centroids is not None, "the last checkpoint has centroids, at k = 1 the mean"
     estimator = build_estimator(config, trained.state["orid"], trained.centroids, references, prepared.rank_levels)
     save_estimator(output / "model", estimator, config)
-    rows = estimate_ranks(prepared.test, output / "model").to_pandas()
-    estimates = rows.set_index("instance_id").sort_index()
+    estimates = estimate_ranks(prepared.test, output / "model", output / "estimates")
     assignments = pd.DataFrame(
         {"cluster": trained.shards["assignments"].numpy(), "similarity": trained.shards["similarities"].numpy()},
         index=pd.Index(trained.shards["instance_ids"].numpy(), name="instance_id"),
@@ -119,7 +127,7 @@ def conclude(
     results = evaluate(config, prepared, estimates, assignments["cluster"], trained.centroids.numpy(), images)
     write_tables(output, prepared, assignments, estimates, results, trained)
     for title, figure in run_figures(
-        prepared, estimator, assignments, estimates, trained.history, images, config.run.seed
+        prepared, estimator, assignments, output / "estimates", trained.history, images, config.run.seed
     ):
         figure.savefig(output / f"{title}.png", dpi=120)
     tracker.metrics(results.flat())
@@ -137,8 +145,7 @@ def write_tables(
     trained: Restored,
 ) -> None:
     """`assignments.parquet` (every image), `centroids.parquet`, `results.json`, `history.json`, `broken_images.csv`."""
-    ours = estimates[["cluster", "similarity", "estimate"]]
-    everyone = prepared.manifest.join(pd.concat([assignments, ours]))
+    everyone = prepared.manifest.join(pd.concat([assignments, estimates]))
     everyone.to_parquet(output / "assignments.parquet")
     assert trained.centroids is not None
     pd.DataFrame({"centroid": list(trained.centroids.numpy())}).to_parquet(output / "centroids.parquet")

@@ -1,11 +1,14 @@
 """A trained model as files, and its estimates over a Ray Dataset."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray.data
 import torch
 from numpy.typing import NDArray
@@ -75,36 +78,58 @@ def load_estimator(folder: Path) -> RankEstimator:
 
 
 class EstimateBatch:
-    """Ray Data's actor: `instance_id`, `image` -> `instance_id`, `estimate`, `cluster`, `similarity`, `posterior`..."""
+    """Ray Data's actor: `instance_id`, `image` -> the columns of `estimate_ranks`."""
 
     def __init__(self, folder: str) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._estimator = load_estimator(Path(folder)).to(self._device)
 
     @torch.inference_mode()
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """One batch of images."""
-        images = torch.from_numpy(np.array(batch["image"])).to(self._device)
-        found = self._estimator.estimate(images)
-        return {
+        found = self._estimator.estimate(torch.from_numpy(np.array(batch["image"])).to(self._device))
+        levels = len(self._estimator.rank_levels)
+        columns = {
             "instance_id": batch["instance_id"],
             "estimate": found.ranks.cpu().numpy(),
             "cluster": found.clusters.cpu().numpy(),
             "similarity": found.similarities.cpu().numpy(),
-            "posterior": found.posteriors.cpu().numpy(),
-            "references": found.references.cpu().numpy(),
         }
+        for name, values in (("posterior", found.posteriors), ("references", found.references)):
+            columns[name] = pa.FixedSizeListArray.from_arrays(values.cpu().numpy().ravel(), levels)
+        return pa.table(columns)
 
 
-def estimate_ranks(images: ray.data.Dataset, model: Path) -> ray.data.Dataset:
+def estimate_ranks(images: ray.data.Dataset, model: Path, output: Path) -> pd.DataFrame:
     """Estimates over a data set of `instance_id`, `image`, by as many actors as there is work and room for.
 
     Args:
         images: decoded images of the model's size.
         model: folder of `save_estimator`, readable from every machine.
+        output: folder of Parquet files with a row an image, written anew: `instance_id`, `estimate`, `cluster`,
+            `similarity`, `posterior` (over the rank levels), `references` (an instance id a rank level, or -1).
+
+    Returns:
+        `estimate`, `cluster` and `similarity` by instance_id.
     """
-    work, room = images.count() // IMAGES_AN_ACTOR, int(ray.cluster_resources()["CPU"]) - 1
-    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(work, room)))
-    return images.map_batches(
-        EstimateBatch, fn_constructor_args=(str(model),), batch_size=BATCH, compute=actors, zero_copy_batch=True
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    work, room = images.count() // IMAGES_AN_ACTOR, gpus or int(resources["CPU"]) - 1
+    rows = images.map_batches(
+        EstimateBatch,
+        fn_constructor_args=(str(model),),
+        batch_size=BATCH,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(work, room))),
+        num_gpus=1 if gpus else 0,
+        zero_copy_batch=True,
     )
+    shutil.rmtree(output, ignore_errors=True)
+    rows.write_parquet(str(output))
+    table = pq.read_table(output, columns=["instance_id", "estimate", "cluster", "similarity"])
+    return table.to_pandas().set_index("instance_id").sort_index()
+
+
+def read_estimates(output: Path, instance_ids: NDArray[np.int64]) -> pd.DataFrame:
+    """Whole rows of a few images, from the files of `estimate_ranks`, by instance_id."""
+    table = pq.read_table(output, filters=[("instance_id", "in", instance_ids.tolist())])
+    return table.to_pandas().set_index("instance_id").loc[instance_ids]

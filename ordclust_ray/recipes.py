@@ -30,7 +30,7 @@ def coffee() -> DrcConfig:
         rank=RankConfig(cumulative_score_at=1.0),
         model=ModelConfig(width=0.25, order_dim=64, identity_dim=192),
         clustering=ClusteringConfig(num_clusters=4),
-        training=TrainingConfig(rounds=19, batch_size=32, learning_rate=1e-3),
+        training=TrainingConfig(rounds=13, batch_size=32, learning_rate=1e-3),
     )
 
 

@@ -1,6 +1,7 @@
 """The figures of a run: which images and numbers go into which of the paper's figures."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ordclust_ray import figures
 from ordclust_ray.core.networks import to_uint8, to_unit_range
 from ordclust_ray.core.rank_estimator import RankEstimator
 from ordclust_ray.data.prepare import Prepared
+from ordclust_ray.estimation import read_estimates
 
 MAP_POINTS = 1_500
 SHOWN = 8
@@ -22,7 +24,7 @@ def run_figures(
     prepared: Prepared,
     estimator: RankEstimator,
     assignments: pd.DataFrame,
-    estimates: pd.DataFrame,
+    estimates: Path,
     history: list[dict[str, Any]],
     images: Mapping[str, NDArray[Any]],
     seed: int,
@@ -33,7 +35,7 @@ def run_figures(
         prepared: the data.
         estimator: the trained model.
         assignments: `cluster` and `similarity` by instance_id of the training images.
-        estimates: of the held-out images, by instance_id: `estimate`, `posterior`, `references`.
+        estimates: folder of `estimation.estimate_ranks`.
         history: a record an epoch.
         images: from `evaluation.sample_images`.
         seed: of t-SNE.
@@ -90,7 +92,7 @@ def _reference_panel(prepared: Prepared, estimates: pd.DataFrame, images: Mappin
     test_place = pd.Series(np.arange(len(images["test_ids"])), index=images["test_ids"])
     ranks = prepared.manifest.loc[test_place.index, "rank"].sort_values(kind="stable")
     shown = ranks.iloc[np.linspace(0, len(ranks) - 1, min(SHOWN - 2, len(ranks))).round().astype(int)].index
-    rows = estimates.loc[shown]
+    rows = read_estimates(estimates, shown.to_numpy())
     references = [ids[np.isin(ids, place.index)] for ids in rows["references"]]
     return figures.reference_panel(
         images["test"][test_place[shown].to_numpy()],

@@ -1,12 +1,9 @@
 """Fixtures that several folders of tests share: one Ray for the session, and one small data set on it."""
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +11,6 @@ from PIL import Image
 
 from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # jobs import each other as scripts do
 
 RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
 
@@ -56,15 +51,14 @@ def small_config(tmp_path_factory: pytest.TempPathFactory, png: Callable[[int], 
     """
     folder = tmp_path_factory.mktemp("small")
     image_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    broken = {3: {"bytes": b"garbage"}, 34: None}
     for name, first, end in (("b", 30, 70), ("a", 0, 30), ("c", 70, 103)):  # not written in the order of the ids
-        ids = np.arange(first, end)
-        images = [{"bytes": png(int(i)), "path": f"{i}.png"} for i in ids]
+        ids = range(first, end)
+        images = [broken[i] if i in broken else {"bytes": png(i), "path": f"{i}.png"} for i in ids]
         columns = {
             "rank": [9.0 if i == 50 else RANKS[i * 7 % 11] for i in ids],
             "kind": [("tall", "broad", "odd")[i * i % 3 + i % 2] for i in ids],
-            "image": pa.array(
-                [{3: {"bytes": b"garbage"}, 34: None}.get(i, images[i - first]) for i in ids], image_type
-            ),
+            "image": pa.array(images, image_type),
         }
         pq.write_table(pa.table(columns), folder / f"{name}.parquet", row_group_size=16)
     data = DataConfig(path=str(folder), image_size=16, group_column="kind", max_broken_fraction=0.05)

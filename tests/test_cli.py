@@ -30,7 +30,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-# --- right ----------------------------------------------------------------------------------------------------------
+# --- right -----------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_gives_the_default_recipe() -> None:
@@ -91,7 +91,7 @@ def test_help_shows_the_recipes_and_exactly_the_settings(capsys: pytest.CaptureF
     assert set(re.findall(r"--[a-z]+\.[a-z-]+", text)) == set(map(flag, DrcConfig().flat()))
 
 
-# --- wrong ----------------------------------------------------------------------------------------------------------
+# --- wrong -----------------------------------------------------------------------------------------------------------
 
 WRONG = {
     "recipe": ("digit", ["'digit'", "digits, coffee, paper"]),
@@ -168,7 +168,7 @@ def test_nothing_is_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(["--rank.scale", "log"], capsys).lower().count("invalid choice") == 1
 
 
-# --- the job --------------------------------------------------------------------------------------------------------
+# --- the job ---------------------------------------------------------------------------------------------------------
 
 RUN_JOBS = """
 import contextlib, io, json, sys

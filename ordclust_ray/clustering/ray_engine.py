@@ -14,7 +14,10 @@ from ordclust_ray.core.shard import Shard
 class ShardActor:
     """A mapper: one shard, and calls of its methods by name."""
 
-    def __init__(self, features: NDArray[np.floating], instance_ids: NDArray[np.int64]) -> None:
+    shard: Shard
+
+    def load(self, features: NDArray[np.floating], instance_ids: NDArray[np.int64]) -> None:
+        """Takes the rows."""
         self.shard = Shard(torch.tensor(features), torch.tensor(instance_ids))
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -53,11 +56,12 @@ class RayEngine(ShardedEngine):
         ids = np.arange(self.num_instances) if instance_ids is None else instance_ids
         parts = np.array_split(np.arange(self.num_instances), num_shards)
         actor = ray.remote(num_cpus=num_cpus)(ShardActor)
-        self._actors = [actor.remote(features[part], ids[part]) for part in parts]
+        self._actors = [actor.remote() for _ in parts]
         try:
-            ray.get([a.assignments.remote() for a in self._actors])
-        except ray.exceptions.ActorDiedError as error:
-            raise _cause(error) from None
+            ray.get([a.load.remote(features[part], ids[part]) for a, part in zip(self._actors, parts, strict=True)])
+        except ValueError as error:  # what the shard said, without the actor's traceback
+            self.close()
+            raise getattr(error, "cause", error) from None
 
     def _gather(self, method: str, *arguments: Any) -> list[Any]:
         return ray.get([actor.call.remote(method, *arguments) for actor in self._actors])
@@ -73,9 +77,3 @@ class RayEngine(ShardedEngine):
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
-
-
-def _cause(error: Exception) -> Exception:
-    """The ValueError of an actor's constructor, if that is what ended it."""
-    cause = getattr(error, "cause", None) or error
-    return cause if isinstance(cause, ValueError) else error

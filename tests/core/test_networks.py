@@ -283,6 +283,8 @@ def test_initial_weights_are_glorot_normal(paper: Orid) -> None:
             weight = module.weight.detach()
             assert float(weight.std()) == pytest.approx(expected, rel=0.02)
             assert abs(float(weight.mean())) < 5 * expected / weight.numel() ** 0.5
+            beyond = float((weight.abs() > 2 * expected).float().mean())
+            assert beyond == pytest.approx(0.0455, rel=0.15)  # of a normal distribution; of a uniform one nothing
             checked += 1
     assert checked == 10 + 5 + 2
 

@@ -160,7 +160,7 @@ def test_rank_step_makes_too_many_ranks_few(tmp_path: Path) -> None:
     assert np.abs(manifest["rank"] - ranks).max() <= 0.25
 
 
-# --- the split --------------------------------------------------------------------------------------------------------
+# --- the split -------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -205,7 +205,7 @@ def test_split_is_seeded() -> None:
     assert 0 < ((first == "test") & (stratified_split(theta, 0.2, 8) == "test")).sum() < 16
 
 
-# --- the small data set: 103 numbered images, two of them broken, in three files ---------------------------------------
+# --- the small data set: 103 numbered images, two of them broken, in three files -------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -304,13 +304,13 @@ def test_files_and_row_groups_change_nothing(prepared: Prepared, small_config: D
     pd.testing.assert_frame_equal(of_one_file.manifest[columns], prepared.manifest[columns])
 
 
-# --- other data sets --------------------------------------------------------------------------------------------------
+# --- other data sets -------------------------------------------------------------------------------------------------
 
 
 def test_own_split_and_no_groups(local_ray: None, tmp_path: Path, png: Png) -> None:
     folds = (["train", "test", "val", "train", None] * 8)[:38]
-    columns = {"image": [png(i) for i in range(38)], "rank": [2.0 + i % 3 for i in range(38)], "fold": folds}
-    columns["rank"][1] = 9.0  # a rank that only a test image has
+    ranks = [9.0 if i == 1 else 2.0 + i % 3 for i in range(38)]  # only a test image has rank 9
+    columns = {"image": [png(i) for i in range(38)], "rank": ranks, "fold": folds}
     prepared = prepared_from(configured(tmp_path, columns, split_column="fold"))
     train = batch_of(prepared.train)
     assert sorted(train["instance_id"]) == [i for i in range(38) if folds[i] == "train"]
@@ -336,7 +336,11 @@ def test_an_unknown_group_is_minus_one(local_ray: None, tmp_path: Path, png: Png
 
 
 def test_groups_may_be_numbers(local_ray: None, tmp_path: Path, png: Png) -> None:
-    columns = {"image": [png(i) for i in range(24)], "rank": [i % 2 for i in range(24)], "kind": [i % 12 for i in range(24)]}
+    columns = {
+        "image": [png(i) for i in range(24)],
+        "rank": [i % 2 for i in range(24)],
+        "kind": [i % 12 for i in range(24)],
+    }
     prepared = prepared_from(configured(tmp_path, columns, group_column="kind"))
     rows = batch_of(prepared.train)
     assert [int(prepared.groups[group]) for group in rows["group"]] == [i % 12 for i in rows["instance_id"]]
@@ -347,8 +351,11 @@ def test_too_many_broken_images_stop_and_all_are_listed(local_ray: None, tmp_pat
     images[5], images[17], images[39] = None, b"garbage", png(39)[:60]
     columns = {"image": images, "rank": [i % 2 for i in range(40)]}
     config = configured(tmp_path, columns, max_broken_fraction=0.05)
-    with pytest.raises(TooManyBrokenError, match=r"\A3 of 40 images are broken, over --data.max-broken-fraction 0.05; "
-                       r"the first: .*/set.parquet#5 \(empty or not found\)\Z") as caught:
+    with pytest.raises(
+        TooManyBrokenError,
+        match=r"\A3 of 40 images are broken, over --data.max-broken-fraction 0.05; "
+        r"the first: .*/set.parquet#5 \(empty or not found\)\Z",
+    ) as caught:
         prepared_from(config)
     broken = caught.value.broken
     assert broken.index.tolist() == [5, 17, 39]
@@ -369,13 +376,17 @@ def test_images_over_max_pixels_are_broken(local_ray: None, tmp_path: Path, png:
 
 def test_training_set_of_one_rank_is_too_small(local_ray: None, tmp_path: Path, png: Png) -> None:
     columns = {"image": [png(i) for i in range(12)], "rank": [1] * 6 + [2] * 6, "fold": ["train"] * 6 + ["test"] * 6}
-    with pytest.raises(ValueError, match=r"\A6 training images with 1 distinct ranks are too few for 2 clusters[^\n]+\Z"):
+    with pytest.raises(
+        ValueError, match=r"\A6 training images with 1 distinct ranks are too few for 2 clusters[^\n]+\Z"
+    ):
         prepared_from(configured(tmp_path, columns, split_column="fold"))
 
 
 def test_training_set_smaller_than_the_clusters_need(local_ray: None, tmp_path: Path, png: Png) -> None:
     columns = {"image": [png(i) for i in range(12)], "rank": [1, 2] * 6}
-    with pytest.raises(ValueError, match=r"\A10 training images with 2 distinct ranks are too few for 6 clusters[^\n]+\Z"):
+    with pytest.raises(
+        ValueError, match=r"\A10 training images with 2 distinct ranks are too few for 6 clusters[^\n]+\Z"
+    ):
         prepared_from(configured(tmp_path, columns, num_clusters=6))
 
 

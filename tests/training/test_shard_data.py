@@ -36,7 +36,9 @@ def shares_of(train: ray.data.Dataset, workers: int) -> list[ray.data.DataIterat
     return [share["train"] for share in shares]
 
 
-def shard(share: ray.data.DataIterator, train: ray.data.Dataset, rank: int, workers: int, pool_images: int) -> ShardData:
+def shard(
+    share: ray.data.DataIterator, train: ray.data.Dataset, rank: int, workers: int, pool_images: int
+) -> ShardData:
     return ShardData(share, train.count(), rank, workers, pool_images, CPU)
 
 
@@ -48,7 +50,7 @@ def colours(images: Tensor) -> list[int]:
     return (images[:, 5, 5, 0] + 256 * images[:, 5, 5, 1].long()).tolist()
 
 
-# --- shares -----------------------------------------------------------------------------------------------------------
+# --- shares ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", WORKERS)
@@ -82,7 +84,7 @@ def test_share_edges(rows: int, workers: int) -> None:
     assert sizes.max() - sizes.min() <= 1
 
 
-# --- pools ------------------------------------------------------------------------------------------------------------
+# --- pools -----------------------------------------------------------------------------------------------------------
 
 POOLS = {  # workers, the most images in a pool -> pools of each worker
     "one pool": (1, 500_000, 1),
@@ -154,7 +156,10 @@ def test_images_can_be_written_to(train: ray.data.Dataset) -> None:
         data = shard(share, train, 0, 1, pool_images)
         pool = next(data.pools())
         pool.images[:] = 0  # batches of Ray are read-only views
-        assert colours(next(shard(share, train, 0, 1, pool_images).pools()).images) == data.instance_ids[pool.rows].tolist()
+        assert (
+            colours(next(shard(share, train, 0, 1, pool_images).pools()).images)
+            == data.instance_ids[pool.rows].tolist()
+        )
 
 
 def test_digits_over_three_workers(local_ray: None) -> None:
