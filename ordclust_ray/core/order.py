@@ -15,7 +15,7 @@ from numpy import ndarray
 RankScale = Literal["linear", "geometric"]
 
 ROUNDING = 1e-9
-"""Two rank differences closer than this (relative to the scale's range) count as equal: 0.3 - 0.15 <= 0.15."""
+"""Two rank differences closer than this, as a share of the ranks' range, are equal: 0.3 - 0.15 <= 0.15."""
 
 
 class Order(IntEnum):
@@ -55,7 +55,7 @@ def similar_levels(
     if scale == "geometric" and levels[0] <= 0:
         raise ValueError(f"the geometric scale needs ranks above 0; the lowest is {levels[0]:g}")
     theta = np.log(levels) if scale == "geometric" else levels
-    reach = tolerance + ROUNDING * max(1.0, float(theta[-1] - theta[0]))
+    reach = tolerance + ROUNDING * (theta[-1] - theta[0])
     first = np.searchsorted(theta, theta - reach, side="left")
     last = np.searchsorted(theta, theta + reach, side="right")
     return first.astype(np.int64), last.astype(np.int64)

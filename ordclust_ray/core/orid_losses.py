@@ -38,6 +38,7 @@ def generator_loss(fake_logits: Float[Tensor, "N"]) -> Float[Tensor, ""]:
 def discriminator_loss(real_logits: Float[Tensor, "N"], fake_logits: Float[Tensor, "N"]) -> Float[Tensor, ""]:
     """Binary cross-entropy of real against decoded images, in nats: ln 2 for a D that knows nothing.
 
+    >>> import torch
     >>> float(discriminator_loss(torch.zeros(2), torch.zeros(2)))  # doctest: +ELLIPSIS
     0.6931...
     """

@@ -21,7 +21,7 @@ class Estimates:
 
     Attributes:
         ranks: the MAP estimate, in the data set's unit.
-        clusters: by the NN rule (9).
+        clusters: by the NN rule (9), among those that have a reference.
         similarities: cosine to the cluster's centroid.
         posteriors: P(rank | references) over the rank levels.
         references: instance id of the reference y_i of each level; -1 where the cluster has none.
@@ -82,7 +82,8 @@ class RankEstimator(nn.Module):
     def estimate(self, images: UInt8[Tensor, "B S S 3"]) -> Estimates:
         """Cluster, references, comparisons and posterior of each image."""
         order, identity = self.orid.features(to_unit_range(images))
-        closest = (identity @ self.centroids.T).max(dim=1)
+        known = (self.reference_ids >= 0).flatten(1).any(dim=1)  # a cluster without members estimates nothing
+        closest = (identity @ self.centroids.T).masked_fill(~known, -torch.inf).max(dim=1)
         _, places = self._references(identity, closest.indices)
         rows, levels = closest.indices[:, None], torch.arange(len(self.rank_levels), device=images.device)
         ids = self.reference_ids[rows, levels, places]

@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+TIE = 1e-6
+"""Probabilities closer than this are equal: sums of the same fractions differ by rounding."""
+
 
 def level_likelihoods(first: Int64[Tensor, "M"], last: Int64[Tensor, "M"]) -> Float[Tensor, "M 3 M"]:
     """What each order against a reference says of the rank: uniform over the levels in its interval (31).
@@ -35,11 +38,11 @@ def rank_posterior(
 
     Args:
         order_probabilities: the comparator's p^xy of instance x against its reference y of each level.
-        present: which levels have a reference; the others do not count. At least one for each instance.
+        present: which levels have a reference; the others do not count. Without any the posterior is 0.
         likelihoods: from `level_likelihoods`.
     """
     said = torch.einsum("bio,ior->br", order_probabilities * present[..., None], likelihoods)
-    return said / present.sum(dim=1, keepdim=True)
+    return said / present.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def map_level(posterior: Float[Tensor, "B M"]) -> Int64[Tensor, "B"]:
@@ -48,4 +51,5 @@ def map_level(posterior: Float[Tensor, "B M"]) -> Int64[Tensor, "B"]:
     >>> map_level(torch.tensor([[0.2, 0.4, 0.4]])).tolist()
     [1]
     """
-    return posterior.argmax(dim=1)
+    best = posterior.amax(dim=1, keepdim=True)
+    return (posterior >= best - TIE).to(torch.uint8).argmax(dim=1)

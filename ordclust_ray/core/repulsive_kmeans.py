@@ -183,5 +183,7 @@ def kmeans_start(engine: Engine, num_clusters: int, seed: int, sample_size: int 
     if len(unique) <= num_clusters:  # duplicates: k-means has fewer distinct points than clusters
         repeated = np.resize(unique, (num_clusters, sample.shape[1]))
         return torch.from_numpy(repeated)
-    kmeans = KMeans(num_clusters, n_init=10, random_state=seed).fit(sample)
-    return torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
+    labels = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(sample)
+    sums = np.zeros((num_clusters, sample.shape[1]))
+    np.add.at(sums, labels, sample)  # exact on the grid, where k-means' own means depend on its threads
+    return torch.from_numpy(sums)

@@ -89,14 +89,14 @@ class Shard:
         instance_ids: Int64[Tensor, "N"],
         assignments: Int64[Tensor, "N"] | None = None,
     ) -> None:
-        norms = features.norm(dim=1)
-        bad = ~((norms > 0) & norms.isfinite())
+        largest = features.double().abs().amax(dim=1, keepdim=True)
+        bad = ~((largest > 0) & largest.isfinite()).all(dim=1)
         if bad.any():
             raise ValueError(
                 f"{int(bad.sum())} feature rows are zero or not finite; first instances: "
                 f"{instance_ids[bad][:5].tolist()}"
             )
-        self.features: Float32[Tensor, "N D"] = on_grid(F.normalize(features.float(), dim=1))
+        self.features: Float32[Tensor, "N D"] = on_grid(F.normalize(features / largest, dim=1).float())
         self.instance_ids = instance_ids
         self.assignments = torch.full_like(instance_ids, -1) if assignments is None else assignments.clone()
         self._before = self.assignments.clone()
@@ -150,8 +150,7 @@ class Shard:
         Returns:
             The change of the cluster sums, counts and memberships.
         """
-        place = torch.searchsorted(self._sorted_ids, instance_ids).clamp(max=len(self._sorted_ids) - 1)
-        rows = self._row_of[place[self._sorted_ids[place] == instance_ids]]
+        rows = self._row_of[torch.isin(self._sorted_ids, instance_ids)]
         old, features = self.assignments[rows], self.features[rows].double()
         changed_before = (self.assignments[rows] != self._before[rows]).sum()
         self.assignments[rows] = cluster
