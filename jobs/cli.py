@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -27,7 +28,7 @@ def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: 
     description = "Recipes, given first:\n\n" + "\n\n".join(texts) + f"\n\nBelow: the settings of `{name}`."
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _wide_terminal():
             parsed = tyro.cli(
                 type(config),
                 default=config,
@@ -50,9 +51,27 @@ def stop(message: str) -> NoReturn:
     sys.exit(2)
 
 
+@contextlib.contextmanager
+def _wide_terminal() -> Iterator[None]:
+    """tyro breaks what it says at the width of the terminal, values included."""
+    width = os.environ.get("COLUMNS")
+    if "--help" not in sys.argv:
+        os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        if width is None:
+            os.environ.pop("COLUMNS", None)
+        else:
+            os.environ["COLUMNS"] = width
+
+
 def _in_one_line(box: str) -> str:
-    """The text of tyro's boxed message."""
-    text = re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", box)
-    text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r"^Value error Error parsing [\w.]+: (?=--)", "", text)
-    return re.sub(r"\s*For full helptext.*$", "", text)
+    """What tyro says in its box, without the box and its title."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    inside = [line.strip(" │|") for line in plain.splitlines()[1:]]
+    text = " ".join(line for line in inside if not re.fullmatch(r"[╰╯─+-]*", line))
+    text = re.sub(r"\s*[─-]{3,}\s*", " ", re.sub(r"\s+", " ", text))
+    text = re.sub(r"\s*For full helptext.*$", "", text).strip()
+    text = re.sub(r"^Error parsing [\w.]+: (?=--)", "", text)
+    return f"{text}; --help lists all" if text.startswith("Unrecognized") and "Perhaps" not in text else text

@@ -3,6 +3,8 @@
 Jobs parse these dataclasses from the command line; recipes are functions that return a whole `DrcConfig`.
 """
 
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +16,11 @@ DIGITS = "digits"
 
 
 def check(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raises ValueError in one line unless low <= value <= high."""
-    if not low <= value <= high:
-        allowed = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
-        raise ValueError(f"--{name} is {value:g}; it must be {allowed}")
+    """Raises ValueError in one line unless low <= value <= high, and value is finite."""
+    if not (low <= value <= high and math.isfinite(value)):
+        given, least, most = (str(n) if isinstance(n, int) else f"{n:g}" for n in (value, low, high))
+        allowed = f"at least {least}" if high == float("inf") else f"from {least} to {most}"
+        raise ValueError(f"--{name} is {given}; it must be {allowed}")
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check("run.seed", self.seed, 0, 2**32 - 1)
-        if set(self.name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"):
+        if self.name in (".", "..") or not re.fullmatch(r"[A-Za-z0-9_.-]*", self.name):
             raise ValueError(f"--run.name is {self.name!r}; it may hold letters, digits, '.', '_' and '-'")
 
     @property

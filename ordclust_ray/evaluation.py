@@ -9,7 +9,7 @@ import pandas as pd
 
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core import baselines, metrics
-from ordclust_ray.data.prepare import TEST, TRAIN, Prepared
+from ordclust_ray.data.prepare import TEST, TRAIN, Prepared, group_codes
 
 BASELINE_IMAGES = 5_000
 """The pixel baselines see at most this many training images."""
@@ -98,10 +98,10 @@ def group_nmi(clusters: pd.Series, prepared: Prepared, *, above_lowest: bool = F
         above_lowest: only instances above the lowest rank: where that rank means "none", the group is given by it.
     """
     manifest = prepared.manifest.loc[clusters.index]
-    kept = (manifest["rank"] > prepared.rank_levels[0]).to_numpy() if above_lowest else np.ones(len(clusters), bool)
-    groups = np.searchsorted(prepared.groups, manifest["group"].astype(str).to_numpy(dtype=str))
-    clusters_kept, groups_kept = clusters.to_numpy(dtype=np.int64)[kept], groups[kept]
-    table = metrics.contingency(clusters_kept, groups_kept, int(clusters.max()) + 1, len(prepared.groups))
+    groups = group_codes(manifest["group"], prepared.groups)
+    kept = (groups >= 0) & ((manifest["rank"] > prepared.rank_levels[0]).to_numpy() | (not above_lowest))
+    k = int(clusters.max()) + 1
+    table = metrics.contingency(clusters.to_numpy(dtype=np.int64)[kept], groups[kept], k, len(prepared.groups))
     return metrics.normalized_mutual_information(table)
 
 

@@ -18,9 +18,7 @@ def test_two_lines_say_what_is_used(local_ray: None, tmp_path: Path) -> None:
 
 
 def test_workers_that_leave_no_cpu_for_data_are_refused(local_ray: None, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"4 workers x 1 CPU leave 0 for reading data, which needs 1: lower"
-    ):
+    with pytest.raises(ValueError, match=r"4 workers x 1 CPU leave 0 for reading data, which needs 1: lower"):
         preflight(TrainingConfig(num_workers=4), tmp_path)
     lines, _ = preflight(TrainingConfig(num_workers=4, cpus_per_worker=0.5), tmp_path)
     assert "4 workers x 0.5 CPU leave 2 for data" in lines[0]

@@ -1,5 +1,7 @@
 """Decoding: encoded bytes -> a uint8 square, or the reason why not."""
 
+import re
+import warnings
 from io import BytesIO
 
 import numpy as np
@@ -30,8 +32,9 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
     """
     if not encoded:
         raise BrokenImageError("empty or not found")
+    Image.MAX_IMAGE_PIXELS = None  # ours decides: it is checked below, before any pixel is decoded
     try:
-        with Image.open(BytesIO(encoded)) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(encoded)) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise BrokenImageError(f"{width} x {height} pixels, more than {max_pixels}")
@@ -41,7 +44,8 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
     except BrokenImageError:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes
-        raise BrokenImageError(f"{type(error).__name__}: {str(error)[:200]}") from error
+        said = re.sub(r" <.* at 0x\w+>", "", str(error))
+        raise BrokenImageError(f"{type(error).__name__}: {said[:200]}") from error
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

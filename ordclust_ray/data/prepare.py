@@ -7,6 +7,7 @@ import pandas as pd
 import ray
 import ray.data
 from numpy.typing import NDArray
+from ray.data.expressions import col
 
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core.random_keys import random_keys
@@ -58,7 +59,9 @@ def open_checked(config: DrcConfig) -> Source:
     manifest.index.name = "instance_id"
     manifest["rank"] = _numeric_ranks(manifest, config)
     if config.data.split_column:
-        manifest["split"] = _named_split(manifest["split"].astype(str), config.data.split_column)
+        manifest["split"] = _named_split(_text(manifest["split"]), config.data.split_column)
+    if config.data.group_column:
+        manifest["group"] = _text(manifest["group"])
     distinct = manifest["rank"].nunique()
     if distinct < 2:
         raise ValueError(f"column {config.data.rank_column!r} holds {distinct} distinct ranks; at least 2 are needed")
@@ -75,14 +78,22 @@ def open_checked(config: DrcConfig) -> Source:
     return source
 
 
+def _text(column: pd.Series) -> pd.Series:
+    """As text; empty where there is nothing."""
+    return column.map(lambda value: "" if pd.isna(value) else str(value)).astype(object)
+
+
 def _numeric_ranks(manifest: pd.DataFrame, config: DrcConfig) -> pd.Series:
     ranks = pd.to_numeric(manifest["rank"], errors="coerce").astype(float)
+    if pd.api.types.is_datetime64_any_dtype(manifest["rank"]):
+        ranks[:] = np.nan  # pandas would count nanoseconds
     bad = manifest[~np.isfinite(ranks)]
     if len(bad):
-        first = bad.iloc[0]
+        rank, where = bad["rank"].iloc[0], bad["source"].iloc[0]
+        shown = rank.item() if isinstance(rank, np.generic) else rank
         raise ValueError(
             f"column {config.data.rank_column!r} has {len(bad)} missing or non-numeric ranks; "
-            f"the first is {first['rank']!r} at {first['source']}"
+            f"the first is {shown!r} at {where}"
         )
     step = config.rank.step
     return (ranks / step).round() * step if step else ranks
@@ -126,17 +137,25 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
             f"{len(train)} training images with {train['rank'].nunique()} distinct ranks are too few for "
             f"{config.clustering.num_clusters} clusters; {2 * config.clustering.num_clusters} images and 2 ranks are"
         )
+    if len(train) == len(manifest):
+        raise ValueError(f"no image is left to test on; --data.test-fraction is {data.test_fraction:g}")
     rank_levels = np.unique(train["rank"].to_numpy())
-    groups = sorted(manifest["group"].astype(str).unique()) if "group" in manifest else []
+    groups = sorted(set(manifest["group"]) - {""}) if "group" in manifest else []
     columns = _small_columns(len(source.manifest), manifest, rank_levels, groups, seed)
     rows = decoded.map_batches(_join, fn_args=(ray.put(columns),), batch_size=256)
-    train_rows = rows.filter(expr="train").drop_columns(["train"]).sort("key").drop_columns(["key"]).materialize()
-    test_rows = rows.filter(expr="test").select_columns(["instance_id", "image"]).materialize()
+    train_rows = (
+        rows.filter(expr=col(TRAIN))
+        .select_columns(["instance_id", "image", "level", "group", "key"])
+        .sort("key")
+        .drop_columns(["key"])
+        .materialize()
+    )
+    test_rows = rows.filter(expr=col(TEST)).select_columns(["instance_id", "image"]).materialize()
     return Prepared(train_rows, test_rows, manifest, rank_levels, groups, broken)
 
 
 def _broken(decoded: ray.data.Dataset, manifest: pd.DataFrame) -> pd.DataFrame:
-    rows = decoded.select_columns(["instance_id", "error"]).filter(expr="error != ''").take_all()
+    rows = decoded.select_columns(["instance_id", "error"]).filter(expr=col("error") != "").take_all()
     found = pd.DataFrame(rows, columns=["instance_id", "error"]).set_index("instance_id").sort_index()
     return pd.DataFrame({"source": manifest.loc[found.index, "source"], "reason": found["error"]})
 
@@ -175,9 +194,14 @@ def _small_columns(
     columns["level"][ids] = np.searchsorted(rank_levels, manifest["rank"].to_numpy())
     columns["group"] = np.full(n, -1, dtype=np.int64)
     if groups:
-        columns["group"][ids] = np.searchsorted(groups, manifest["group"].astype(str).to_numpy(dtype=str))
+        columns["group"][ids] = group_codes(manifest["group"], groups)
     columns["key"] = (random_keys(np.arange(n), seed) >> np.uint64(1)).astype(np.int64)
     return columns
+
+
+def group_codes(column: pd.Series, groups: list[str]) -> NDArray[np.int64]:
+    """The place of each instance's group among the groups, -1 where it has none."""
+    return pd.Index(groups).get_indexer(column).astype(np.int64)
 
 
 def _join(batch: dict[str, np.ndarray], columns: ray.ObjectRef) -> dict[str, np.ndarray]:

@@ -82,13 +82,14 @@ def read_parquet(files: list[Path], config: DataConfig) -> Source:
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{file} is not a Parquet file: {error}") from None
         _require_columns([config.image_column, *columns.values()], parquet.schema_arrow.names, file)
-        frame = parquet.read(columns=list(columns.values())).to_pandas()
+        _require_encoded(parquet.schema_arrow.field(config.image_column), file)
+        frame = _renamed(parquet.read(columns=list(set(columns.values()))).to_pandas(), columns)
         frame["source"] = [f"{file}#{row}" for row in range(len(frame))]
         frames.append(frame)
         for group in range(parquet.num_row_groups):
             tasks.append({"file": str(file), "group": group, "first_id": total, "column": config.image_column})
             total += parquet.metadata.row_group(group).num_rows
-    manifest = _renamed(pd.concat(frames, ignore_index=True), columns)
+    manifest = pd.concat(frames, ignore_index=True)
     blocks = min(len(tasks), 10_000)
     return Source(
         manifest,
@@ -119,9 +120,12 @@ def read_folder(folder: Path, config: DataConfig) -> Source:
     """A folder of images with a CSV that names them and their ranks."""
     table = _find_table(folder, config.table)
     columns = _known_columns(config)
-    frame = pd.read_csv(table)
+    try:
+        frame = pd.read_csv(table, dtype={config.image_column: str})
+    except ValueError as error:  # of pandas: empty, ragged, not in UTF-8
+        raise ValueError(f"{table} is not a CSV file: {' '.join(str(error).split())}") from None
     _require_columns([config.image_column, *columns.values()], list(frame.columns), table)
-    paths = frame[config.image_column].astype(str)
+    paths = frame[config.image_column].fillna("")
     manifest = _renamed(frame, columns)
     manifest["source"] = [str(folder / path) for path in paths]
     tasks = pa.table({"instance_id": np.arange(len(paths)), "path": manifest["source"].to_numpy(dtype=str)})
@@ -152,9 +156,11 @@ def _read_files(batch: dict[str, np.ndarray], folder: str) -> dict[str, Any]:
     home = Path(folder).resolve()
     encoded = []
     for path in batch["path"]:
-        file = Path(str(path)).resolve()
-        inside = file.is_relative_to(home)
-        encoded.append(file.read_bytes() if inside and file.is_file() else b"")
+        try:
+            file = Path(str(path)).resolve(strict=True)
+            encoded.append(file.read_bytes() if file.is_relative_to(home) and file.is_file() else b"")
+        except (OSError, RuntimeError):  # RuntimeError: links that lead to themselves
+            encoded.append(b"")
     return {"instance_id": batch["instance_id"], "encoded": np.array(encoded, dtype=object)}
 
 
@@ -166,8 +172,15 @@ def _known_columns(config: DataConfig) -> dict[str, str]:
 
 def _renamed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Our columns; two of ours may be the same one of theirs."""
-    renamed = {ours: frame[theirs] for ours, theirs in columns.items()}
-    return pd.DataFrame(renamed | ({"source": frame["source"]} if "source" in frame else {}))
+    return pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()})
+
+
+def _require_encoded(field: pa.Field, where: Path) -> None:
+    kind = field.type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise ValueError(f"column {field.name!r} of {where} holds {field.type}; it must hold encoded images, as bytes")
 
 
 def _require_columns(wanted: list[str], present: list[str], where: Path) -> None:

@@ -221,7 +221,10 @@ class DrcOrid:
 
     def _nmi(self) -> float:
         clusters, groups = self.assignments.cpu().numpy(), self.data.groups.cpu().numpy()
-        table = contingency(clusters, groups, self.config.clustering.num_clusters, self.problem.num_groups)
+        known = groups >= 0
+        table = contingency(
+            clusters[known], groups[known], self.config.clustering.num_clusters, self.problem.num_groups
+        )
         total = all_reduce_sum(torch.from_numpy(table).to(self.trainer.device))
         return normalized_mutual_information(total.cpu().numpy())
 

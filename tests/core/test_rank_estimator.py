@@ -188,12 +188,21 @@ def test_state_dict_holds_all_that_an_estimate_needs() -> None:
     torch.testing.assert_close(estimated(other, images).posteriors, estimated(trained, images).posteriors)
 
 
-def test_cluster_without_any_reference_gives_no_silent_estimate() -> None:
-    """Without repulsion and floor a cluster can be empty, and a new image can still be nearest to it."""
-    estimator = build()
-    estimator.get_buffer("reference_ids")[:] = -1
-    found = estimated(estimator, images_of(4))
-    assert found.posteriors.isfinite().all()
+def test_cluster_without_any_reference_is_passed_over() -> None:
+    """Without repulsion and floor a cluster can be empty; a new image goes to the nearest of the others."""
+    estimator, images = build(), images_of(24)
+    before = estimated(estimator, images)
+    estimator.get_buffer("reference_ids")[1] = -1
+    found = estimated(estimator, images)
+    with torch.no_grad():
+        _, identity = estimator.orid.features(to_unit_range(images))
+    similarities = identity @ estimator.get_buffer("centroids").T
+    others = before.clusters != 1
+    assert 0 < int(others.sum()) < 24
+    assert found.clusters.tolist() == [0 if s[0] >= s[2] else 2 for s in similarities.tolist()]
+    torch.testing.assert_close(found.similarities, similarities[:, [0, 2]].amax(dim=1))
+    torch.testing.assert_close(found.posteriors[others], before.posteriors[others])
+    assert (found.posteriors.sum(dim=1) > 0.5).all()
 
 
 @torch.no_grad()

@@ -198,3 +198,16 @@ def test_lowest_rank_wins_a_tie_that_rounding_hides() -> None:
     assert [level for level, p in enumerate(exact) if p == max(exact)] == [1, 4, 5]
     posterior = rank_posterior(probabilities, all_present(1, 6), level_likelihoods(first, last))
     assert map_level(posterior).tolist() == [1]
+
+
+@pytest.mark.parametrize(("num_levels", "tolerance"), [(101, 15.0), (400, 20.0)])
+def test_top_of_a_smooth_posterior_is_not_a_tie(num_levels: int, tolerance: float) -> None:
+    """A comparator that is surer the larger the difference: the estimate is the arg max in float64, not one below."""
+    first, last = edges_of(np.arange(float(num_levels)), tolerance)
+    levels = torch.arange(num_levels, dtype=torch.float64)
+    difference = levels[:, None] - levels
+    logits = torch.stack([difference - tolerance, torch.zeros_like(difference), -difference - tolerance], dim=2)
+    said = (logits / (0.05 * num_levels)).softmax(dim=2)
+    present, likelihoods = all_present(num_levels, num_levels), level_likelihoods(first, last)
+    expected = rank_posterior(said, present, likelihoods.double()).argmax(dim=1)
+    assert map_level(rank_posterior(said.float(), present, likelihoods)).tolist() == expected.tolist()
