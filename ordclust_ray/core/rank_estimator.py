@@ -45,6 +45,9 @@ class RankEstimator(nn.Module):
         reference_ids: instance ids of the candidates, -1 where a place is empty.
         reference_order: their order features.
         reference_identity: their identity features.
+
+    Raises:
+        ValueError: no reference at all.
     """
 
     orid: Orid
@@ -65,6 +68,8 @@ class RankEstimator(nn.Module):
         reference_order: Float[Tensor, "K M P A"],
         reference_identity: Float[Tensor, "K M P D"],
     ) -> None:
+        if not bool((reference_ids >= 0).any()):
+            raise ValueError("there is no reference in any cluster; at least one is needed")
         super().__init__()
         self.orid = orid
         tensors = {

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 TIE = 1e-6
-"""Probabilities closer than this are equal: sums of the same fractions differ by rounding."""
+"""Probabilities are equal up to this share of them: sums of the same fractions differ by rounding."""
 
 
 def level_likelihoods(first: Int64[Tensor, "M"], last: Int64[Tensor, "M"]) -> Float[Tensor, "M 3 M"]:
@@ -52,4 +52,4 @@ def map_level(posterior: Float[Tensor, "B M"]) -> Int64[Tensor, "B"]:
     [1]
     """
     best = posterior.amax(dim=1, keepdim=True)
-    return (posterior >= best - TIE).to(torch.uint8).argmax(dim=1)
+    return (posterior >= best * (1 - TIE)).to(torch.uint8).argmax(dim=1)

@@ -121,7 +121,9 @@ def repulsive_kmeans(
         raise ValueError(f"num_clusters is {K}, but there are only {n} instances")
     if min_size * K > n:
         raise ValueError(f"{K} clusters of at least {min_size} members need more than the {n} instances")
-    if repulsion < 0:
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations is {max_iterations}; it must be 1 or more")
+    if not 0 <= repulsion < float("inf"):
         raise ValueError(f"repulsion is {repulsion}; it must be 0 or more")
     c_KD = on_grid(F.normalize(centroids.double(), dim=1))
     for iteration in range(1, max_iterations + 1):
@@ -142,7 +144,7 @@ def repulsive_kmeans(
 
 def floor_size(num_instances: int, num_clusters: int, fraction: float = 0.5) -> int:
     """The least members of a cluster: floor(fraction n / k). The paper's fraction is 1/2 (B.3)."""
-    return int(fraction * num_instances / num_clusters)
+    return int(fraction * num_instances / num_clusters + 1e-9)  # 0.57 * 100 is a little less than 57
 
 
 def hold_floor(engine: Engine, sums: ClusterSums, centroids: Float64[Tensor, "K D"], min_size: int) -> ClusterSums:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
@@ -89,14 +88,14 @@ class Shard:
         instance_ids: Int64[Tensor, "N"],
         assignments: Int64[Tensor, "N"] | None = None,
     ) -> None:
-        largest = features.double().abs().amax(dim=1, keepdim=True)
-        bad = ~((largest > 0) & largest.isfinite()).all(dim=1)
+        unit = torch.cat([_unit_rows(rows) for rows in features.split(BLOCK)])
+        bad = ~unit.isfinite().all(dim=1)
         if bad.any():
             raise ValueError(
                 f"{int(bad.sum())} feature rows are zero or not finite; first instances: "
                 f"{instance_ids[bad][:5].tolist()}"
             )
-        self.features: Float32[Tensor, "N D"] = on_grid(F.normalize(features / largest, dim=1).float())
+        self.features: Float32[Tensor, "N D"] = on_grid(unit)
         self.instance_ids = instance_ids
         self.assignments = torch.full_like(instance_ids, -1) if assignments is None else assignments.clone()
         self._before = self.assignments.clone()
@@ -175,3 +174,10 @@ class Shard:
     def _keys(self, seed: int) -> Int64[Tensor, "N"]:
         keys = random_keys(self.instance_ids.cpu().numpy(), seed) >> np.uint64(1)
         return torch.from_numpy(keys.astype(np.int64))
+
+
+def _unit_rows(features: Float[Tensor, "B D"]) -> Float32[Tensor, "B D"]:
+    """Unit rows, however large or small; NaN where a row is zero or not finite."""
+    wide = features.double()
+    scaled = wide / wide.abs().amax(dim=1, keepdim=True)
+    return (scaled / scaled.norm(dim=1, keepdim=True)).float()

@@ -47,7 +47,7 @@ def _start(job: TrainJob) -> DrcOrid:
     """Networks, shard and clusters, as the last checkpoint left them where there is one."""
     config, context = job.config, ray.train.get_context()
     for chatty in ("", "ray.data"):  # "": Ray Train names some of its loggers after files
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     cores = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
     torch.set_num_threads(config.training.threads_per_worker or cores)
     torch.manual_seed(config.run.seed)

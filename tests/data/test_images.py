@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from ordclust_ray.data.images import BrokenImageError, decode, decode_batch
 
@@ -220,6 +220,21 @@ def test_bomb_that_would_decode_is_refused_from_its_header() -> None:
     with pytest.raises(BrokenImageError, match=r"^8000 x 8000 pixels, more than 50000000$"):
         decode(bomb, 16, MANY)
     assert time.perf_counter() - start < 0.1
+
+
+def test_bomb_inside_an_icon_is_refused_unread() -> None:
+    bomb = header_only_png(60_000, 60_000)  # without pixels: "truncated" would mean that it was decoded
+    header = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(bomb), 22)  # an icon of 16 x 16
+    with pytest.raises(BrokenImageError, match="pixels|cannot identify"):
+        decode(header + bomb, 16, MANY)
+
+
+def test_no_program_is_run_for_postscript(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: started.append(arguments))
+    with pytest.raises(BrokenImageError):
+        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n", 16, MANY)
+    assert not started
 
 
 def test_max_pixels_is_exact() -> None:
