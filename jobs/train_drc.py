@@ -99,7 +99,7 @@ def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, us
     n, groups = prepared.train.count(), len(prepared.groups)
     problem = Problem(n, torch.from_numpy(first), torch.from_numpy(last), groups)
     done = tracker.logged_epochs()
-    with Watcher(ProgressBar(config.training.epochs, done), tracker.epoch, done) as watcher:
+    with Watcher(ProgressBar(config.training.epochs, len(done)), tracker.epoch, done) as watcher:
         job = TrainJob(config, problem, watcher.monitor)
         return fit(job, prepared.train, name=name, use_gpu=use_gpu)
 
@@ -113,6 +113,10 @@ def conclude(
     folder: Path,
 ) -> Results:
     """Estimates the held-out ranks, and writes results, figures and model into the run's folder and into MLflow."""
+    logged = tracker.logged_epochs()
+    for record in trained.history:  # a driver that was killed may have left one out
+        if record["epoch"] not in logged:
+            tracker.epoch(record)
     output = folder / "results"
     output.mkdir(exist_ok=True)
     assert trained.centroids is not None, "the last checkpoint has centroids, at k = 1 the mean"

@@ -6,7 +6,7 @@ A Ray actor stands between them, so that it works on any machine of a cluster, w
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import ray
@@ -68,7 +68,7 @@ class ProgressBar:
         self.epochs, self.done, self.started = epochs, done, time.monotonic()
         self.bar: tqdm | None = None
         if sys.stderr.isatty():
-            layout = "{desc} {percentage:3.0f}%|{bar:20}| {postfix}"
+            layout = "{desc}{percentage:3.0f}%|{bar:20}| {postfix}"
             self.bar = tqdm(total=epochs, initial=done, bar_format=layout, desc="training")
         self.last_line = self.started
 
@@ -114,13 +114,15 @@ class Watcher:
     Args:
         bar: draws.
         on_epoch: is called once with each epoch's record.
-        seen_epochs: records up to this epoch are known already.
+        seen_epochs: whose records are known already.
     """
 
-    def __init__(self, bar: ProgressBar, on_epoch: Callable[[dict[str, Any]], None], seen_epochs: int = 0) -> None:
+    def __init__(
+        self, bar: ProgressBar, on_epoch: Callable[[dict[str, Any]], None], seen_epochs: Collection[int] = ()
+    ) -> None:
         self.board: ActorHandle = ray.remote(num_cpus=0)(Board).remote()
         self.monitor = Monitor(self.board)
-        self._bar, self._on_epoch, self._seen_epochs = bar, on_epoch, seen_epochs
+        self._bar, self._on_epoch, self._seen_epochs = bar, on_epoch, set(seen_epochs)
         self._read = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -150,8 +152,8 @@ class Watcher:
         newest, records = ray.get(self.board.read.remote(self._read))
         self._read += len(records)
         for record in records:
-            if record["epoch"] > self._seen_epochs:
-                self._seen_epochs = record["epoch"]
+            if record["epoch"] not in self._seen_epochs:
+                self._seen_epochs.add(record["epoch"])
                 self._on_epoch(record)
                 self._bar.show(newest, record)
         if newest and not records:

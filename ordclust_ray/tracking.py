@@ -53,10 +53,9 @@ class Tracker:
         self.run_id: str = run.info.run_id
         self._client.update_run(self.run_id, status="RUNNING")
 
-    def logged_epochs(self) -> int:
-        """Epochs that are recorded already, by an earlier attempt."""
-        history = self._client.get_metric_history(self.run_id, "pair_accuracy")
-        return max((metric.step for metric in history), default=0)
+    def logged_epochs(self) -> set[int]:
+        """Epochs that are recorded already, by an earlier attempt too."""
+        return {metric.step for metric in self._client.get_metric_history(self.run_id, "pair_accuracy")}
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """The settings, by their dotted names."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig
-from ordclust_ray.data.prepare import Prepared, open_checked, prepare
+
+if TYPE_CHECKING:
+    from ordclust_ray.data.prepare import Prepared
 
 RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
 
@@ -66,6 +69,8 @@ def small_config(tmp_path_factory: pytest.TempPathFactory, png: Callable[[int], 
 
 
 @pytest.fixture(scope="session")
-def prepared(local_ray: None, small_config: DrcConfig) -> Prepared:
+def prepared(local_ray: None, small_config: DrcConfig) -> "Prepared":
     """The small data set, decoded and split."""
+    from ordclust_ray.data.prepare import open_checked, prepare  # tests of core do not wait for Ray's import
+
     return prepare(open_checked(small_config), small_config)

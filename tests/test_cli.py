@@ -93,12 +93,12 @@ def test_help_shows_the_recipes_and_exactly_the_settings(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("ask", ["--help", "-h"])
 def test_help_fits_the_terminal(ask: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit) as ended:
         parsed(ask)
     assert ended.value.code == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 120
 
 
 # --- wrong -----------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_own_folder_of_images_with_broken_ones(tmp_path: Path) -> None:
     arguments += ["--training.rounds", "1", "--run.storage", str(tmp_path / "runs"), "--run.name", "own"]
     output = in_terminal(arguments)
     assert "119 images, 89 to train on, 1 broken" in output
-    assert "training 100%|" in output
+    assert "training: 100%|" in output
     assert "k-means on pixels" in output
     broken = pd.read_csv(tmp_path / "runs" / "own" / "results" / "broken_images.csv")
     assert broken["source"].tolist() == [str(folder / "pictures" / "7.png")]
