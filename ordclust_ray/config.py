@@ -130,6 +130,10 @@ class ClusteringConfig:
     tolerance: float = 0.01
     """A round ends when at most this share of the memberships changes."""
 
+    def repulsion_after(self, epochs: int) -> float:
+        """Alpha after that many epochs."""
+        return self.repulsion / (2 if epochs > self.repulsion_halved_after else 1)
+
     def __post_init__(self) -> None:
         check("clustering.num-clusters", self.num_clusters, 1)
         check("clustering.repulsion", self.repulsion, 0)

@@ -86,7 +86,7 @@ def _order_transfer(
     return figures.order_transfer(pictures[keepers], pictures[givers], grid)
 
 
-def _reference_panel(prepared: Prepared, estimates: pd.DataFrame, images: Mapping[str, NDArray[Any]]) -> Figure:
+def _reference_panel(prepared: Prepared, estimates: Path, images: Mapping[str, NDArray[Any]]) -> Figure:
     """A few held-out images over the range of ranks, with those of their references that are in the sample."""
     place = pd.Series(np.arange(len(images["train_ids"])), index=images["train_ids"])
     test_place = pd.Series(np.arange(len(images["test_ids"])), index=images["test_ids"])

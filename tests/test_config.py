@@ -186,3 +186,8 @@ def test_recipe_builds(recipe: str) -> None:
 def test_the_default_recipe_needs_no_files() -> None:
     assert RECIPES["digits"]().data.path == "digits"
     assert not RECIPES["digits"]().training.flip, "a mirrored 2 is no 2"
+
+
+def test_repulsion_is_halved_after_its_epoch() -> None:
+    clustering = ClusteringConfig(repulsion=0.2, repulsion_halved_after=200)
+    assert [clustering.repulsion_after(epochs) for epochs in (1, 200, 201, 1000)] == [0.2, 0.2, 0.1, 0.1]

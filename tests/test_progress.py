@@ -26,7 +26,7 @@ def test_plain_lines_name_epoch_losses_and_time_left(capsys: pytest.CaptureFixtu
 
 
 def test_records_arrive_once_each_whatever_is_repeated(local_ray: None) -> None:
-    arrived = []
+    arrived: list[dict[str, float]] = []
     with Watcher(ProgressBar(epochs=3), arrived.append, seen_epochs={1}) as watcher:
         watcher.monitor.step(0, 1, 10, torch.tensor([1.0]))
         for epoch in (1, 2, 2, 3):  # 1 was recorded by an earlier attempt, 2 is repeated after a lost worker

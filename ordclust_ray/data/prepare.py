@@ -201,7 +201,7 @@ def _small_columns(
 
 def group_codes(column: pd.Series, groups: list[str]) -> NDArray[np.int64]:
     """The place of each instance's group among the groups, -1 where it has none."""
-    return pd.Index(groups).get_indexer(column).astype(np.int64)
+    return pd.Index(groups).get_indexer(pd.Index(column)).astype(np.int64)
 
 
 def _join(batch: dict[str, np.ndarray], columns: ray.ObjectRef) -> dict[str, np.ndarray]:

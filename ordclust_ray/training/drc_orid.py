@@ -193,7 +193,7 @@ class DrcOrid:
             Its measures, for the epoch's record.
         """
         settings, n = self.config.clustering, self.problem.num_train
-        repulsion = settings.repulsion / (2 if epoch >= settings.repulsion_halved_after else 1)
+        repulsion = settings.repulsion_after(epoch + 1)
         shard = Shard(self.features()[1], self.data.instance_ids, None if self.centroids is None else self.assignments)
         engine, before = CollectiveEngine(shard), shard.assignments.clone()
         if self.centroids is None:

@@ -48,29 +48,12 @@ def test_clustering_ends_the_warm_up_and_each_round() -> None:
 def test_without_clusters_there_is_one_centroid_in_the_end() -> None:
     done = train(PLANTED, config(k=1))
     assert all("objective_per_instance" not in record and record["clustering"] == 0.0 for record in done.history)
-    assert done.centroids is None
     similarities, references = done.conclude()
     assert done.centroids is not None
     mean = torch.nn.functional.normalize(done.features()[1].double().mean(dim=0), dim=0)
     torch.testing.assert_close(done.centroids[0], mean)
     torch.testing.assert_close(similarities, (done.features()[1] @ mean.float()))
     assert references["instance_ids"].shape == (1, 8, 50)
-
-
-def test_repulsion_is_halved_after_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ordclust_ray.training.drc_orid as module
-
-    used: list[float] = []
-    original = module.repulsive_kmeans
-
-    def spy(*arguments: object, repulsion: float, **others: object) -> object:
-        used.append(repulsion)
-        return original(*arguments, repulsion=repulsion, **others)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "repulsive_kmeans", spy)
-    settings = config()
-    train(PLANTED, replace(settings, clustering=replace(settings.clustering, repulsion_halved_after=3)))
-    assert used == [0.1, 0.1, 0.05]
 
 
 def test_a_checkpoint_goes_on_bit_by_bit(tmp_path: Path) -> None:
