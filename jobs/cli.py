@@ -28,7 +28,7 @@ def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: 
     description = "Recipes, given first:\n\n" + "\n\n".join(texts) + f"\n\nBelow: the settings of `{name}`."
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint), _wide_terminal():
+        with contextlib.redirect_stderr(complaint), _wide_terminal(flags):
             parsed = tyro.cli(
                 type(config),
                 default=config,
@@ -37,7 +37,7 @@ def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: 
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as ended:
-        if ended.code == 0:  # --help
+        if not ended.code:  # --help
             raise
         stop(_in_one_line(complaint.getvalue()))
     except ValueError as error:
@@ -52,10 +52,10 @@ def stop(message: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _wide_terminal() -> Iterator[None]:
+def _wide_terminal(flags: list[str]) -> Iterator[None]:
     """tyro breaks what it says at the width of the terminal, values included."""
     width = os.environ.get("COLUMNS")
-    if "--help" not in sys.argv:
+    if not {"-h", "--help"} & set(flags):
         os.environ["COLUMNS"] = "10000"
     try:
         yield

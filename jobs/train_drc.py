@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ SETTINGS = "config.json"
 
 def main(arguments: list[str]) -> None:
     recipe, config = parse(RECIPES, "digits", arguments)
-    name = config.run.name or f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = config.run.name or f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     try:
         folder = config.run.storage_path / name
         refuse_other_settings(config, folder)

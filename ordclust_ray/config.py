@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ordclust_ray.core.networks import IMAGE_SIZES
+from ordclust_ray.core.image_sizes import IMAGE_SIZES
 from ordclust_ray.core.order import RankScale
 
 DIGITS = "digits"

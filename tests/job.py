@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -63,3 +64,24 @@ def wait_for_epochs(process: subprocess.Popen[str], folder: Path, epochs: int) -
 def kill(pid: int) -> None:
     """kill -9."""
     os.kill(pid, signal.SIGKILL)
+
+
+def in_terminal(command: str, env: Mapping[str, str]) -> str:
+    """Runs a shell command, which has to end well, with a terminal as its output, and returns what it drew."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve("/bin/sh", ["sh", "-c", command], env)
+    drawn = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        drawn += piece
+    _, status = os.waitpid(pid, 0)
+    text = drawn.decode(errors="replace")
+    assert status == 0, text
+    return text

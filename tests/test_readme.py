@@ -10,11 +10,12 @@ import urllib.request
 from pathlib import Path
 
 import job
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from PIL import Image
+
+from benchmarks.planted import planted_images
 
 README = (job.ROOT / "README.md").read_text()
 COMMANDS = [
@@ -82,15 +83,26 @@ def test_parquet(home: Path) -> None:
 
 
 def test_folder_of_images(home: Path) -> None:
-    rng = np.random.default_rng(0)
+    """With groups, a split of its own and a truncated file; in a terminal, where a bar is drawn."""
+    planted = planted_images(120, seed=3)
     folder = home / "my_images"
     folder.mkdir()
-    names = [f"{i}.jpg" for i in range(60)]
-    for name in names:
-        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / name)
-    pd.DataFrame({"file": names, "age": rng.integers(16, 30, 60)}).to_csv(folder / "ages.csv", index=False)
+    rows = []
+    for i, image in enumerate(planted.images):
+        Image.fromarray(image).save(folder / f"{i}.png")
+        rows.append((f"{i}.png", planted.ranks[i], "abc"[planted.groups[i]], "test" if i % 4 == 0 else "train"))
+    pd.DataFrame(rows, columns=["file", "age", "kind", "part"]).to_csv(folder / "ages.csv", index=False)
+    whole = (folder / "7.png").read_bytes()
+    (folder / "7.png").write_bytes(whole[: len(whole) // 2])
     own = command("python jobs/train_drc.py paper").replace("my_images", shlex.quote(str(folder)))
-    assert "60 images, 48 to train on, 0 broken" in shell(f"{own} {SHORT} --data.image-size 16", home)
+    own += f" --data.group-column kind --data.split-column part --data.image-size 16 --run.name own {SHORT}"
+    output = job.in_terminal(own, job.environment(HOME=str(home)))
+    assert "119 images, 89 to train on, 1 broken" in output
+    assert "training: 100%|" in output
+    assert "k-means on pixels" in output
+    broken = pd.read_csv(home / "ordclust_runs" / "own" / "results" / "broken_images.csv")
+    assert broken["source"].tolist() == [str(folder / "7.png")]
+    assert "truncated" in broken["reason"][0]
 
 
 def test_help(home: Path) -> None:

@@ -1,8 +1,6 @@
 """`jobs/train_drc.py` as a user runs it: its output, its files, its record, and what kill -9 does to it."""
 
 import json
-import os
-import pty
 import sqlite3
 from pathlib import Path
 
@@ -154,55 +152,3 @@ def same_result(storage: Path, name: str) -> None:
     expected, found = (job.assignments(storage / run) for run in ("undisturbed", name))
     pd.testing.assert_series_equal(found["cluster"], expected["cluster"])
     pd.testing.assert_series_equal(found["estimate"], expected["estimate"])
-
-
-def test_own_folder_of_images_with_broken_ones(tmp_path: Path) -> None:
-    """A CSV with ranks, groups and a split; one truncated file; in a terminal, where a bar is drawn."""
-    from benchmarks.planted import planted_images
-
-    planted = planted_images(120, seed=3)
-    folder = tmp_path / "leaves"
-    (folder / "pictures").mkdir(parents=True)
-    rows = []
-    for i, image in enumerate(planted.images):
-        Image.fromarray(image).save(folder / "pictures" / f"{i}.png")
-        rows.append(
-            (f"pictures/{i}.png", planted.ranks[i], "abc"[planted.groups[i]], "test" if i % 4 == 0 else "train")
-        )
-    whole = (folder / "pictures" / "7.png").read_bytes()
-    (folder / "pictures" / "7.png").write_bytes(whole[: len(whole) // 2])
-    pd.DataFrame(rows, columns=["file", "size", "kind", "part"]).to_csv(folder / "ranks.csv", index=False)
-    columns = {"image": "file", "rank": "size", "group": "kind", "split": "part"}
-    arguments = ["paper", "--data.path", str(folder), "--data.image-size", "16", *job.SMALL]
-    for ours, theirs in columns.items():
-        arguments += [f"--data.{ours}-column", theirs]
-    arguments += ["--training.rounds", "1", "--run.storage", str(tmp_path / "runs"), "--run.name", "own"]
-    output = in_terminal(arguments)
-    assert "119 images, 89 to train on, 1 broken" in output
-    assert "training: 100%|" in output
-    assert "k-means on pixels" in output
-    broken = pd.read_csv(tmp_path / "runs" / "own" / "results" / "broken_images.csv")
-    assert broken["source"].tolist() == [str(folder / "pictures" / "7.png")]
-    assert "truncated" in broken["reason"][0]
-
-
-def in_terminal(arguments: list[str]) -> str:
-    """Runs the job with a terminal as its output, and returns what it drew."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(job.ROOT)
-        program = job.environment()["PATH"].split(os.pathsep)[0] + "/python"
-        os.execve(program, [program, "jobs/train_drc.py", *arguments], job.environment())
-    drawn = b""
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not piece:
-            break
-        drawn += piece
-    _, status = os.waitpid(pid, 0)
-    text = drawn.decode(errors="replace")
-    assert status == 0, text
-    return text

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-IMAGE_SIZES = (16, 32, 64, 128)
+from ordclust_ray.core.image_sizes import IMAGE_SIZES
+
 ENCODER_CHANNELS = {16: (64, 128, 512), 32: (64, 128, 256, 512)}
 ENCODER_CHANNELS |= {64: (64, 128, 256, 512, 512), 128: (64, 128, 256, 512, 512, 512)}
 DECODER_CHANNELS = {16: (1024, 512, 128), 32: (1024, 512, 256, 128)}

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 CHANNELS = 3
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Formats whose header tells the size before anything is decoded, and that start no other program."""
 
 
 class BrokenImageError(ValueError):
@@ -15,7 +17,7 @@ class BrokenImageError(ValueError):
 
 
 def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
-    """Decodes an image of any format that Pillow reads, upright, to RGB of size x size pixels.
+    """Decodes an image of one of `FORMATS`, upright, to RGB of size x size pixels.
 
     The pixels are counted from the header before anything is decoded.
 
@@ -34,7 +36,7 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
         raise BrokenImageError("empty or not found")
     Image.MAX_IMAGE_PIXELS = None  # ours decides: it is checked below, before any pixel is decoded
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(encoded)) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(encoded), formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise BrokenImageError(f"{width} x {height} pixels, more than {max_pixels}")
