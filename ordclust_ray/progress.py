@@ -68,8 +68,8 @@ class ProgressBar:
         self.epochs, self.done, self.started = epochs, done, time.monotonic()
         self.bar: tqdm | None = None
         if sys.stderr.isatty():
-            layout = "{desc}{percentage:3.0f}%|{bar:20}| {postfix}"
-            self.bar = tqdm(total=epochs, initial=done, bar_format=layout, desc="training")
+            layout = "training {percentage:3.0f}%|{bar:20}| {desc}"
+            self.bar = tqdm(total=epochs, initial=done, bar_format=layout)
         self.last_line = self.started
 
     def show(self, newest: dict[str, Any], record: dict[str, Any] | None) -> None:
@@ -80,7 +80,7 @@ class ProgressBar:
             text += " " + describe(record)
         if self.bar is not None:
             self.bar.n = min(epoch, self.epochs)
-            self.bar.set_postfix_str(text)
+            self.bar.set_description_str(text)
         elif record and (time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES or epoch == self.epochs):
             self.last_line = time.monotonic()
             print(text, flush=True)

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,6 +73,7 @@ def in_terminal(command: str, env: Mapping[str, str]) -> str:
     if pid == 0:
         os.chdir(ROOT)
         os.execve("/bin/sh", ["sh", "-c", command], env)
+    termios.tcsetwinsize(terminal, (24, 120))
     drawn = b""
     while True:
         try:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ordclust_ray.core.image_sizes import IMAGE_SIZES
 from ordclust_ray.core.networks import (
-    IMAGE_SIZES,
     Comparator,
     Decoder,
     Discriminator,
