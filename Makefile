@@ -15,12 +15,12 @@ lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-# The last Ray with local_mode, in an environment of its own: tests of the map-reduce engine only.
+# The last Ray with local_mode, in an environment of its own: tests of the map-reduce engine only. It warns of itself.
 test-local-mode: .venv-local-mode/installed
-	.venv-local-mode/bin/python -m pytest -m local_mode
+	.venv-local-mode/bin/python -m pytest -m local_mode -W default
 
 .venv/tools/bin/uv:
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .venv/tools uv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .venv/tools uv
 
 # Bytecode is compiled once here, or each of Ray's processes compiles what it imports.
 .venv/installed: requirements.lock pyproject.toml | $(UV)
