@@ -49,7 +49,10 @@ def test_every_command_is_known_here() -> None:
 
 
 def test_make_targets_are_what_this_suite_and_the_next_test_run() -> None:
-    plans = {target: shell(f"make --no-print-directory --dry-run --always-make {target}", Path.home()) for target in ("run", "test")}
+    plans = {
+        target: shell(f"make --no-print-directory --dry-run --always-make {target}", Path.home())
+        for target in ("run", "test")
+    }
     assert command("make run") == "make run"
     assert plans["run"].splitlines()[-1] == ".venv/bin/python jobs/train_drc.py"
     assert command("make test") == "make test"
