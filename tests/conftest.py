@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README's commands first: `ray stop` would end the session's own Ray, which later tests start."""
+    items.sort(key=lambda item: "test_readme.py" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A Ray of our own: in this process where Ray still can (before 2.55, without Ray Data), else on four CPUs."""
