@@ -20,7 +20,8 @@ SMALL = ["--model.width", "0.1", "--model.order-dim", "16", "--model.identity-di
 def environment(**extra: str) -> dict[str, str]:
     """A Ray of the job's own, whatever else runs on the machine; the environment's programs first."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "RAY_ADDRESS": "local", "PATH": programs, **extra}
+    inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}  # MLflow sets it
+    return {**inherited, "RAY_ADDRESS": "local", "PATH": programs, **extra}
 
 
 def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
