@@ -1,6 +1,8 @@
-# Needs Python 3.11 or newer with pip, and make. Everything else goes into .venv.
+# Needs Python 3.11 or newer with pip, and make. Everything else goes into .venv. Where Python is newer than Ray has
+# packages for, uv finds or fetches an older one.
 PYTHON ?= python3
 UV := .venv/tools/bin/uv
+CHOOSE := import sys; print(sys.executable if sys.version_info < (3, 14) else ">=3.11,<3.14")
 .DEFAULT_GOAL := run
 .PHONY: run test lint test-local-mode lock
 
@@ -20,17 +22,17 @@ test-local-mode: .venv-local-mode/installed
 	.venv-local-mode/bin/python -m pytest -m local_mode -W default
 
 .venv/tools/bin/uv:
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .venv/tools uv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .venv/tools "uv>=0.9"
 
 # Bytecode is compiled once here, or each of Ray's processes compiles what it imports.
 .venv/installed: requirements.lock pyproject.toml | $(UV)
-	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c '$(CHOOSE)')" .venv
 	$(UV) pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
 	$(UV) pip install --quiet --no-deps --python .venv/bin/python --editable .
 	touch $@
 
 .venv-local-mode/installed: requirements.lock pyproject.toml | $(UV)
-	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv-local-mode
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c '$(CHOOSE)')" .venv-local-mode
 	grep -v '^ray==' requirements.lock > .venv-local-mode/requirements.txt
 	echo 'ray==2.54.1' >> .venv-local-mode/requirements.txt
 	$(UV) pip sync --quiet --compile-bytecode --python .venv-local-mode/bin/python .venv-local-mode/requirements.txt

@@ -1,11 +1,13 @@
 """DRC-ORID from images to groups and ranks: `python jobs/train_drc.py [RECIPE] [--section.setting value ...]`."""
 
+import contextlib
 import json
 import logging
 import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ import ray
 import ray.data
 import torch
 from cli import parse, stop
+from filelock import FileLock, Timeout
 
-from ordclust_ray.config import DrcConfig
+from ordclust_ray.config import DrcConfig, InputError
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.data.prepare import Prepared, TooManyBrokenError, open_checked, prepare
+from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import build_estimator, estimate_ranks, save_estimator
 from ordclust_ray.evaluation import Results, evaluate, sample_images
-from ordclust_ray.preflight import preflight
+from ordclust_ray.preflight import make_storage, preflight
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.recipes import RECIPES
 from ordclust_ray.showing import run_figures
@@ -38,34 +42,62 @@ SETTINGS = "config.json"
 def main(arguments: list[str]) -> None:
     recipe, config = parse(RECIPES, "digits", arguments)
     name = config.run.name or f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder = config.run.storage_path / name
     try:
-        folder = config.run.storage_path / name
         refuse_other_settings(config, folder)
         source = open_checked(config)
-        start_ray()
-        lines, use_gpu = preflight(config.training, config.run.storage_path)
-        print("\n".join(lines), flush=True)
-        folder.mkdir(exist_ok=True)
-        prepared = prepare(source, config)
+        make_storage(config.run.storage_path)
+        uri = resolve_uri(config.run.tracking_uri, config.run.storage_path)
+        tracker = Tracker(uri, config.run.experiment, name, folder)
+        if tracker.finished:
+            say_results(Results.read(folder / "results"), tracker, folder)
+            return
+        with only_driver(folder):
+            run(recipe, config, source, tracker, folder)
     except TooManyBrokenError as error:
         error.broken.to_csv(folder / "broken_images.csv")
         stop(f"{error}; all of them in {folder / 'broken_images.csv'}")
-    except ValueError as error:
+    except InputError as error:
         stop(str(error))
-    print(f"{len(prepared.manifest)} images, {prepared.train.count()} to train on, {len(prepared.broken)} broken")
-    (folder / SETTINGS).write_text(json.dumps(kept(config), indent=1))
-    uri = resolve_uri(config.run.tracking_uri, config.run.storage_path)
-    tracker = Tracker(uri, config.run.experiment, name, folder)
-    tracker.parameters({"recipe": recipe, **config.flat()})
-    try:
-        checkpoint = train(config, prepared, tracker, name, use_gpu)
     except (TrainingStopped, KeyboardInterrupt) as error:
-        tracker.finish("FAILED")
         stop(f"{error or 'interrupted'}; continue with --run.name {name} and the same settings")
-    results = conclude(config, prepared, restore(checkpoint), load_references(checkpoint), tracker, folder)
+
+
+def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder: Path) -> None:
+    """From a checked source to results; what cannot be used is known before the run is recorded."""
+    start_ray()
+    lines, use_gpu = preflight(config.training, config.run.storage_path)
+    print("\n".join(lines), flush=True)
+    prepared = prepare(source, config)
+    print(f"{len(prepared.manifest)} images, {prepared.train.count()} to train on, {len(prepared.broken)} broken")
+    refuse_other_data(prepared, folder)
+    (folder / SETTINGS).write_text(json.dumps(kept(config), indent=1))
+    tracker.start({"recipe": recipe, **config.flat()})
+    try:
+        checkpoint = train(config, prepared, tracker, folder.name, use_gpu)
+        results = conclude(config, prepared, restore(checkpoint), load_references(checkpoint), tracker, folder)
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
     tracker.finish()
+    say_results(results, tracker, folder)
+
+
+def say_results(results: Results, tracker: Tracker, folder: Path) -> None:
+    """The end of the output: the table, and where everything is."""
     print(f"\n{results.table()}\n\nresults: {folder / 'results'}")
-    print(f"MLflow:  mlflow ui --backend-store-uri {uri}   (experiment {config.run.experiment}, run {name})")
+    print(f"MLflow:  {tracker.where()}   (run {folder.name})", flush=True)
+
+
+@contextlib.contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Holds the run's folder; the system lets go of it when the process ends, however it does."""
+    folder.mkdir(exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"run {folder.name!r} is trained by another process just now; name it differently") from None
 
 
 def refuse_other_settings(config: DrcConfig, folder: Path) -> None:
@@ -75,14 +107,27 @@ def refuse_other_settings(config: DrcConfig, folder: Path) -> None:
         earlier = json.loads(file.read_text())
         changed = [f"--{key} was {earlier.get(key)!r}" for key, now in kept(config).items() if earlier.get(key) != now]
         if changed:
-            raise ValueError(
+            raise InputError(
                 f"run {folder.name!r} was started with other settings: {', '.join(changed)}; name it differently"
             )
 
 
+def refuse_other_data(prepared: Prepared, folder: Path) -> None:
+    """Checkpoints hold the clusters of given instances, and nobody may move between training and test."""
+    file, now = folder / "data.json", {"images": len(prepared.manifest), "sha256": prepared.fingerprint()}
+    if file.exists() and (earlier := json.loads(file.read_text())) != now:
+        raise InputError(
+            f"run {folder.name!r} was started with other data ({earlier['images']} usable images or other ranks; now "
+            f"{now['images']}); name it differently"
+        )
+    file.write_text(json.dumps(now))
+
+
 def kept(config: DrcConfig) -> dict[str, Any]:
-    """The settings that the result depends on."""
-    free = ("run.name", "run.storage", "run.tracking_uri", "training.max_failures", "training.num_workers")
+    """The settings that a run keeps. Machines may change: results then differ as those of two seeds do."""
+    free = {"run.name", "run.storage", "run.tracking_uri"} | {
+        f"training.{name}" for name in ("max_failures", "num_workers", "cpus_per_worker", "threads_per_worker")
+    }
     return {key: value for key, value in config.flat().items() if key not in free}
 
 
@@ -131,13 +176,13 @@ def conclude(
     images = sample_images(prepared)
     results = evaluate(config, prepared, estimates, assignments["cluster"], trained.centroids.numpy(), images)
     write_tables(output, prepared, assignments, estimates, results, trained)
+    tracker.metrics(results.flat())
+    tracker.model(estimator, images["train"], config.run.experiment)
     for title, figure in run_figures(
         prepared, estimator, assignments, output / "estimates", trained.history, images, config.run.seed
     ):
         figure.savefig(output / f"{title}.png", dpi=120)
-    tracker.metrics(results.flat())
     tracker.artifacts(output)
-    tracker.model(estimator, images["train"], f"{config.run.experiment}")
     return results
 
 
@@ -154,9 +199,7 @@ def write_tables(
     everyone.to_parquet(output / "assignments.parquet")
     assert trained.centroids is not None
     pd.DataFrame({"centroid": list(trained.centroids.numpy())}).to_parquet(output / "centroids.parquet")
-    (output / "results.json").write_text(
-        json.dumps({"measures": results.measures, "cluster_sizes": results.cluster_sizes}, indent=1)
-    )
+    results.write(output)
     (output / "history.json").write_text(json.dumps(trained.history, indent=1))
     prepared.broken.to_csv(output / "broken_images.csv")
 

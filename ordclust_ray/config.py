@@ -15,12 +15,16 @@ from ordclust_ray.core.order import RankScale
 DIGITS = "digits"
 
 
+class InputError(ValueError):
+    """What the user gave cannot be used. The message is one line that names it and says what is allowed."""
+
+
 def check(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raises ValueError in one line unless low <= value <= high, and value is finite."""
+    """Raises InputError unless low <= value <= high, and value is finite."""
     if not (low <= value <= high and math.isfinite(value)):
         given, least, most = (str(n) if isinstance(n, int) else f"{n:g}" for n in (value, low, high))
         allowed = f"at least {least}" if high == float("inf") else f"from {least} to {most}"
-        raise ValueError(f"--{name} is {given}; it must be {allowed}")
+        raise InputError(f"--{name} is {given}; it must be {allowed}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.image_size not in IMAGE_SIZES:
             allowed = ", ".join(map(str, IMAGE_SIZES))
-            raise ValueError(f"--data.image-size is {self.image_size}; it must be one of {allowed}")
+            raise InputError(f"--data.image-size is {self.image_size}; it must be one of {allowed}")
         check("data.test-fraction", self.test_fraction, 0.01, 0.9)
         check("data.max-broken-fraction", self.max_broken_fraction, 0, 1)
         check("data.max-pixels", self.max_pixels, 1)
@@ -71,7 +75,8 @@ class RankConfig:
     step: float = 0.0
     """Round ranks to multiples of this, for scores with too many distinct values. 0: as they are."""
     references: int = 50
-    """Training images kept a cluster and rank, the most typical ones; each test image picks its own from them."""
+    """Training images kept a cluster and rank, the most typical ones; each test image is compared with the one most
+    similar to it. The paper keeps all (eq. 13)."""
     cumulative_score_at: float = 5.0
     """CS counts absolute errors up to this, in the unit of the ranks."""
 
@@ -101,12 +106,16 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The lambdas of eq. (24)."""
+    """The lambdas of eq. (24): weights of the losses, without unit."""
 
     reconstruction_weight: float = 5.0
+    """lambda_rec, of the error of the decoded pixels (25)."""
     clustering_weight: float = 0.1
+    """lambda_clu, of the similarity to the centroid of the own cluster (26)."""
     comparison_weight: float = 1.0
+    """lambda_com, of the comparator's orders (27)."""
     adversarial_weight: float = 1.0
+    """lambda_gan, of decoded images being taken for real (28)."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -160,6 +169,7 @@ class TrainingConfig:
     learning_rate_halved_every: int = 50_000
     """Steps after which the learning rate is halved, again and again."""
     discriminator_learning_rate: float = 1e-4
+    """Of Adam for the discriminator; it stays."""
     flip: bool = True
     """Random horizontal flips. Off for digits and letters."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -167,7 +177,7 @@ class TrainingConfig:
     compile: bool = False
     """torch.compile the networks, for GPUs."""
     num_workers: int = 1
-    """Training processes; with GPUs, one GPU each."""
+    """Training processes; with GPUs, one GPU each. Each draws its pairs from its own share of the images."""
     cpus_per_worker: float = 1.0
     """CPUs that a worker reserves; at least one CPU of the cluster must be left for reading data."""
     threads_per_worker: int = 0
@@ -193,7 +203,7 @@ class TrainingConfig:
         check("training.threads-per-worker", self.threads_per_worker, 0)
         check("training.max-failures", self.max_failures, 0)
         if self.batch_size < 2 * self.num_workers:
-            raise ValueError(
+            raise InputError(
                 f"--training.batch-size is {self.batch_size}; {self.num_workers} workers need at least 2 pairs each"
             )
 
@@ -209,14 +219,21 @@ class RunConfig:
     tracking_uri: str = ""
     """MLflow's store. Empty: MLFLOW_TRACKING_URI where it is set, else sqlite in the storage folder."""
     experiment: str = "drc-orid"
-    """MLflow's experiment."""
+    """MLflow's experiment, and the name of the registered model."""
     seed: int = 0
     """Of everything random."""
 
     def __post_init__(self) -> None:
         check("run.seed", self.seed, 0, 2**32 - 1)
-        if self.name in (".", "..") or not re.fullmatch(r"[A-Za-z0-9_.-]*", self.name):
-            raise ValueError(f"--run.name is {self.name!r}; it may hold letters, digits, '.', '_' and '-'")
+        if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)?", self.name) or self.name.startswith("mlflow"):
+            raise InputError(
+                f"--run.name is {self.name!r}; it may hold letters, digits, '_', and later '.' and '-'; "
+                "names that begin with mlflow are taken"
+            )
+        if not re.fullmatch(r"[^/:.%\"']+", self.experiment):
+            raise InputError(f"--run.experiment is {self.experiment!r}; it must not hold / : . % or quotes")
+        if "://" in self.storage:
+            raise InputError(f"--run.storage is {self.storage!r}; it must be a folder, on a cluster one that all share")
 
     @property
     def storage_path(self) -> Path:

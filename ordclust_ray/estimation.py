@@ -50,7 +50,7 @@ def build_estimator(
     return RankEstimator(
         orid.cpu(),
         centroids.cpu(),
-        torch.from_numpy(rank_levels).float(),
+        torch.from_numpy(rank_levels),
         likelihoods,
         references["instance_ids"],
         references["order"],

@@ -1,7 +1,9 @@
 """What a run achieved, beside what anybody gets for nothing: the results table."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from ordclust_ray.config import DrcConfig
 from ordclust_ray.core import baselines, metrics
 from ordclust_ray.data.prepare import TEST, TRAIN, Prepared, group_codes
 
+RESULTS = "results.json"
 BASELINE_IMAGES = 5_000
 """The pixel baselines see at most this many training images."""
 
@@ -21,6 +24,15 @@ class Results:
 
     measures: dict[str, dict[str, float]]
     cluster_sizes: list[int]
+
+    def write(self, folder: Path) -> None:
+        """As `results.json` in a folder."""
+        (folder / RESULTS).write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Results":
+        """The inverse of `write`."""
+        return cls(**json.loads((folder / RESULTS).read_text()))
 
     def flat(self) -> dict[str, float]:
         """`{"MAE": ..., "median.MAE": ...}`, for MLflow; ours have no prefix."""

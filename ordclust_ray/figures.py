@@ -136,11 +136,12 @@ def feature_map(features: Floats, ranks: Floats, assignments: Integers, *, title
         seed: Seed of t-SNE; the same seed gives the same map.
 
     Raises:
-        ValueError: The arrays differ in length, or n < 2, or d < 2.
+        ValueError: The arrays differ in length, or n < 2.
     """
     _require_same_length(features=features, ranks=ranks, assignments=assignments)
     perplexity = min(30.0, (len(features) - 1) / 3)
-    points = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(features)
+    start = "pca" if features.shape[1] > 1 else "random"
+    points = TSNE(init=start, perplexity=perplexity, random_state=seed).fit_transform(features)
     figure = Figure(figsize=(10.0, 4.6), layout="constrained")
     by_rank, by_cluster = figure.subplots(1, 2)
     style: dict[str, Any] = {"s": 12, "alpha": 0.8, "linewidths": 0}

@@ -3,6 +3,7 @@
 A Ray actor stands between them, so that it works on any machine of a cluster, whatever file systems they share.
 """
 
+import contextlib
 import sys
 import threading
 import time
@@ -13,6 +14,8 @@ import ray
 from ray.actor import ActorHandle
 from torch import Tensor
 from tqdm import tqdm
+
+from ordclust_ray.training.orid import METRICS
 
 SECONDS_BETWEEN_STEPS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
@@ -49,7 +52,8 @@ class Monitor:
         """Tells of a step, at most twice a second: only then the losses leave the device."""
         if time.monotonic() - self._told >= SECONDS_BETWEEN_STEPS:
             self._told = time.monotonic()
-            self._board.step.remote({"epoch": epoch, "step": step, "steps": steps, "losses": metrics.tolist()})
+            losses = dict(zip(METRICS, metrics.tolist(), strict=True))
+            self._board.step.remote({"epoch": epoch, "step": step, "steps": steps, **losses})
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Tells of an epoch, and waits until the board has it."""
@@ -72,23 +76,28 @@ class ProgressBar:
             self.bar = tqdm(total=epochs, initial=done, bar_format=layout)
         self.last_line = self.started
 
-    def show(self, newest: dict[str, Any], record: dict[str, Any] | None) -> None:
-        """Draws the state; a plain line every ten seconds, or when the run is complete."""
-        epoch = record["epoch"] if record else newest["epoch"] + newest["step"] / max(newest["steps"], 1)
-        text = f"epoch {min(int(epoch) + (record is None), self.epochs)}/{self.epochs}{self._time_left(epoch)}"
-        if record:
-            text += " " + describe(record)
+    def show_step(self, newest: dict[str, Any]) -> None:
+        """Within an epoch: its number, counted from 0, the step, steps an epoch, and the step's losses."""
+        epoch = newest["epoch"]
+        self._show(epoch + newest["step"] / newest["steps"], epoch + 1, newest)
+
+    def show_epoch(self, record: dict[str, Any]) -> None:
+        """After an epoch: its record."""
+        self._show(record["epoch"], record["epoch"], record)
+
+    def _show(self, position: float, epoch: int, state: dict[str, Any]) -> None:
+        text = f"epoch {epoch}/{self.epochs}{self._time_left(position)} {describe(state)}"
         if self.bar is not None:
-            self.bar.n = min(epoch, self.epochs)
+            self.bar.n = position
             self.bar.set_description_str(text)
-        elif record and (time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES or epoch == self.epochs):
+        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES or position == self.epochs:
             self.last_line = time.monotonic()
             print(text, flush=True)
 
-    def _time_left(self, epoch: float) -> str:
-        if epoch <= self.done:
+    def _time_left(self, position: float) -> str:
+        if position <= self.done:
             return ""
-        left = (time.monotonic() - self.started) / (epoch - self.done) * (self.epochs - epoch)
+        left = (time.monotonic() - self.started) / (position - self.done) * (self.epochs - position)
         return f", {int(left // 60)}:{int(left % 60):02d} left"
 
     def close(self) -> None:
@@ -98,7 +107,7 @@ class ProgressBar:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """The losses and the clusters of an epoch's record, in a few words."""
+    """The losses of a step or an epoch, and the clusters where they are new, in a few words."""
     words = [f"rec {record['reconstruction']:.3f}", f"com {record['comparison']:.3f}"]
     words += [f"pairs right {record['pair_accuracy']:.0%}"]
     if "centroid_affinity" in record:
@@ -113,7 +122,8 @@ class Watcher:
 
     Args:
         bar: draws.
-        on_epoch: is called once with each epoch's record.
+        on_epoch: is called once with each epoch's record. Where it raises, the user is told once, and training and
+            the bar go on.
         seen_epochs: whose records are known already.
     """
 
@@ -126,7 +136,7 @@ class Watcher:
         self._read = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._error: Exception | None = None
+        self._warned = False
 
     def __enter__(self) -> "Watcher":
         self._thread.start()
@@ -137,16 +147,12 @@ class Watcher:
         self._thread.join()
         self._bar.close()
         ray.kill(self.board)
-        if self._error:
-            raise self._error
 
     def _watch(self) -> None:
-        try:
+        with contextlib.suppress(ray.exceptions.RayError):  # the cluster is gone: training ends and says so
             while not self._stop.wait(SECONDS_BETWEEN_STEPS):
                 self._look()
             self._look()
-        except Exception as error:  # the main thread raises it when training ends
-            self._error = error
 
     def _look(self) -> None:
         newest, records = ray.get(self.board.read.remote(self._read))
@@ -154,7 +160,15 @@ class Watcher:
         for record in records:
             if record["epoch"] not in self._seen_epochs:
                 self._seen_epochs.add(record["epoch"])
-                self._on_epoch(record)
-                self._bar.show(newest, record)
+                self._record(record)
+                self._bar.show_epoch(record)
         if newest and not records:
-            self._bar.show(newest, None)
+            self._bar.show_step(newest)
+
+    def _record(self, record: dict[str, Any]) -> None:
+        try:
+            self._on_epoch(record)
+        except Exception as error:  # a store that is down for a minute must not end a training of days
+            if not self._warned:
+                print(f"warning: epoch {record['epoch']} is not recorded yet: {error}", file=sys.stderr, flush=True)
+            self._warned = True

@@ -17,7 +17,7 @@ def digits() -> DrcConfig:
         rank=RankConfig(cumulative_score_at=1.0),
         model=ModelConfig(width=0.25, order_dim=64, identity_dim=192),
         clustering=ClusteringConfig(num_clusters=2),
-        training=TrainingConfig(rounds=8, learning_rate=1e-3, flip=False),
+        training=TrainingConfig(rounds=5, learning_rate=1e-3, flip=False),
     )
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ordclust_ray import figures
 from ordclust_ray.core.networks import to_uint8, to_unit_range
 from ordclust_ray.core.rank_estimator import RankEstimator
-from ordclust_ray.data.prepare import Prepared
+from ordclust_ray.data.prepare import Prepared, images_by_id
 from ordclust_ray.estimation import read_estimates
 
-MAP_POINTS = 1_500
+MAP_POINTS = 1_000
 SHOWN = 8
 
 
@@ -77,6 +77,7 @@ def _order_transfer(
     by_rank = np.argsort(ranks[: len(h)], kind="stable")
     givers = by_rank[np.linspace(0, len(by_rank) - 1, SHOWN).round().astype(int)]
     keepers = np.setdiff1d(np.arange(len(h)), givers)[: SHOWN // 2]
+    keepers = keepers if len(keepers) else givers[:1]  # fewer images than there are givers
     dim = estimator.orid.order_dim
     mixed = torch.cat(
         [h[givers, :dim].repeat(len(keepers), 1), h[keepers, dim:].repeat_interleave(len(givers), 0)], dim=1
@@ -87,19 +88,25 @@ def _order_transfer(
 
 
 def _reference_panel(prepared: Prepared, estimates: Path, images: Mapping[str, NDArray[Any]]) -> Figure:
-    """A few held-out images over the range of ranks, with those of their references that are in the sample."""
-    place = pd.Series(np.arange(len(images["train_ids"])), index=images["train_ids"])
+    """A few held-out images over the range of ranks, each with its reference of every rank."""
     test_place = pd.Series(np.arange(len(images["test_ids"])), index=images["test_ids"])
     ranks = prepared.manifest.loc[test_place.index, "rank"].sort_values(kind="stable")
     shown = ranks.iloc[np.linspace(0, len(ranks) - 1, min(SHOWN - 2, len(ranks))).round().astype(int)].index
     rows = read_estimates(estimates, shown.to_numpy())
-    references = [ids[np.isin(ids, place.index)] for ids in rows["references"]]
+    references = [_spread(ids[ids >= 0]) for ids in rows["references"]]
+    pictures = images_by_id(prepared.train, np.unique(np.concatenate(references)))
     return figures.reference_panel(
         images["test"][test_place[shown].to_numpy()],
         ranks[shown].to_numpy(),
         rows["estimate"].to_numpy(dtype=float),
-        [images["train"][place[ids].to_numpy()] for ids in references],
+        [np.stack([pictures[i] for i in ids.tolist()]) for ids in references],
         [prepared.manifest.loc[ids, "rank"].to_numpy() for ids in references],
         np.stack(rows["posterior"].to_list()),
         prepared.rank_levels,
     )
+
+
+def _spread(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As many as the figure shows, evenly over the ranks."""
+    most = min(len(ids), figures.MAX_REFERENCES)
+    return ids[np.linspace(0, len(ids) - 1, most).round().astype(int)]

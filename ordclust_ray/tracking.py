@@ -3,7 +3,10 @@
 import contextlib
 import logging
 import os
+import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +16,11 @@ import mlflow
 import numpy as np
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from ordclust_ray.config import InputError
 from ordclust_ray.core.rank_estimator import RankEstimator
 
 RUN_TAG = "ordclust_ray.run"
@@ -36,43 +41,52 @@ class Tracker:
         experiment: its name.
         name: of the run.
         folder: of the run; identifies it, and holds its artifacts beside a store that is a file.
+
+    Raises:
+        InputError: the store cannot be opened.
     """
 
     def __init__(self, uri: str, experiment: str, name: str, folder: Path) -> None:
-        self.uri = uri
-        mlflow.set_tracking_uri(uri)
-        with FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
-            self._client = MlflowClient(uri)  # the first on a fresh sqlite file makes its tables
-            found = self._client.get_experiment_by_name(experiment)
-            artifacts = (folder.parent / "mlflow-artifacts").as_uri() if uri.startswith("sqlite") else None
-            self.experiment_id = found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
-        runs = self._client.search_runs([self.experiment_id], f"tags.`{RUN_TAG}` = '{folder}'")
-        tags = {RUN_TAG: str(folder), "mlflow.runName": name, "git_commit": git_commit()}
-        tags |= {f"version.{package}": version(package) for package in PACKAGES}
-        run = runs[0] if runs else self._client.create_run(self.experiment_id, tags=tags)
-        self.run_id: str = run.info.run_id
+        self.uri, self._name, self._tag = uri, name, folder.as_uri()
+        try:
+            mlflow.set_tracking_uri(uri)
+            with FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
+                self._client = MlflowClient(uri)  # the first on a fresh sqlite file makes its tables
+                found = self._client.get_experiment_by_name(experiment)
+                artifacts = (folder.parent / "mlflow-artifacts").as_uri() if uri.startswith("sqlite") else None
+                self.experiment_id = (
+                    found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
+                )
+            runs = self._client.search_runs([self.experiment_id], f"tags.`{RUN_TAG}` = '{self._tag}'")
+        except Exception as error:  # each kind of store raises what its own library does
+            raise InputError(f"MLflow's store {uri} cannot be used: {' '.join(str(error).split())[:300]}") from None
+        self.run_id: str = runs[0].info.run_id if runs else ""
+        self.finished = bool(runs) and runs[0].info.status == "FINISHED"
+
+    def start(self, parameters: Mapping[str, Any]) -> None:
+        """Makes the run, or goes on with it. The parameters are the settings, by their dotted names."""
+        if not self.run_id:
+            tags = {RUN_TAG: self._tag, "mlflow.runName": self._name, "git_commit": git_commit()}
+            tags |= {f"version.{package}": version(package) for package in PACKAGES}
+            self.run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
         self._client.update_run(self.run_id, status="RUNNING")
+        known = self._client.get_run(self.run_id).data.params
+        new = [Param(key, str(value)) for key, value in parameters.items() if key not in known]
+        self._client.log_batch(self.run_id, params=new)
 
     def logged_epochs(self) -> set[int]:
         """Epochs that are recorded already, by an earlier attempt too."""
         return {metric.step for metric in self._client.get_metric_history(self.run_id, "pair_accuracy")}
 
-    def parameters(self, values: Mapping[str, Any]) -> None:
-        """The settings, by their dotted names."""
-        known = self._client.get_run(self.run_id).data.params
-        for name, value in values.items():
-            if name not in known:
-                self._client.log_param(self.run_id, name, value)
-
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """The numbers of an epoch's record; the epoch is MLflow's step."""
+        """The numbers of an epoch's record, all or none of them; the epoch is MLflow's step."""
         self.metrics({name: v for name, v in record.items() if isinstance(v, int | float)}, record["epoch"])
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Numbers; those that are not finite are left out."""
-        for name, value in values.items():
-            if np.isfinite(value):
-                self._client.log_metric(self.run_id, name, float(value), step=step)
+        now = int(time.time() * 1000)
+        finite = {name: float(value) for name, value in values.items() if np.isfinite(value)}
+        self._client.log_batch(self.run_id, [Metric(name, value, now, step) for name, value in finite.items()])
 
     def artifacts(self, folder: Path) -> None:
         """All files of a folder, in the same order of folders."""
@@ -91,7 +105,7 @@ class Tracker:
         """
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 2))]),
+            outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, 2))]),
         )
         with mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
             logged = mlflow.pytorch.log_model(
@@ -110,6 +124,14 @@ class Tracker:
         """FINISHED, or FAILED; a run that fails can be started again by its name."""
         self._client.set_terminated(self.run_id, status)
 
+    def where(self) -> str:
+        """How to look at the run: a command for a store that is a file, else the server's page."""
+        if self.uri.startswith("http"):
+            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        program = Path(sys.executable).with_name("mlflow")
+        on_path = shutil.which("mlflow") == str(program)
+        return f"{'mlflow' if on_path else program} ui --backend-store-uri {self.uri}"
+
 
 @contextlib.contextmanager
 def _quiet(logger: str) -> Iterator[None]:
@@ -123,7 +145,10 @@ def _quiet(logger: str) -> Iterator[None]:
 
 
 def git_commit() -> str:
-    """The commit that runs, "unknown" outside of a checkout."""
+    """The commit that runs, "unknown" outside of a checkout or without git."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git
+        return "unknown"
     return done.stdout.strip() or "unknown"

@@ -19,8 +19,19 @@ RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README's commands first: `ray stop` would end the session's own Ray, which later tests start."""
-    items.sort(key=lambda item: "test_readme.py" not in item.nodeid)
+    """Whole jobs first: `ray stop` of the README would end the session's own Ray, which later tests start."""
+    first = ["test_readme.py", "test_train_drc.py"]
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails the session")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +80,9 @@ def small_config(tmp_path_factory: pytest.TempPathFactory, png: Callable[[int], 
             "image": pa.array(images, image_type),
         }
         pq.write_table(pa.table(columns), folder / f"{name}.parquet", row_group_size=16)
-    data = DataConfig(path=str(folder), image_size=16, group_column="kind", max_broken_fraction=0.05)
+    data = DataConfig(
+        path=str(folder), image_size=16, group_column="kind", max_broken_fraction=0.05, test_fraction=0.19
+    )
     return DrcConfig(data=data, clustering=ClusteringConfig(num_clusters=3))
 
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from ordclust_ray.config import TrainingConfig
-from ordclust_ray.preflight import preflight
+from ordclust_ray.config import InputError, TrainingConfig
+from ordclust_ray.preflight import make_storage, preflight
 
 
 def test_two_lines_say_what_is_used(local_ray: None, tmp_path: Path) -> None:
+    make_storage(tmp_path / "runs")
     lines, use_gpu = preflight(TrainingConfig(num_workers=2), tmp_path / "runs")
     assert lines[0] == "4 CPUs, 0 GPUs; 2 workers x 1 CPU leave 2 for data"
     assert lines[1].startswith(f"runs in {tmp_path / 'runs'} (")
     assert len(lines) == 2
     assert not use_gpu
-    assert (tmp_path / "runs").is_dir()
 
 
 def test_workers_that_leave_no_cpu_for_data_are_refused(local_ray: None, tmp_path: Path) -> None:
@@ -24,7 +24,12 @@ def test_workers_that_leave_no_cpu_for_data_are_refused(local_ray: None, tmp_pat
     assert "4 workers x 0.5 CPU leave 2 for data" in lines[0]
 
 
-def test_storage_that_is_a_file_is_refused(local_ray: None, tmp_path: Path) -> None:
+def test_storage_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"--run\.storage .*file cannot be used: File exists"):
-        preflight(TrainingConfig(), tmp_path / "file")
+    with pytest.raises(InputError, match=r"--run\.storage .*file cannot be used: File exists"):
+        make_storage(tmp_path / "file")
+
+
+def test_storage_is_made(tmp_path: Path) -> None:
+    make_storage(tmp_path / "of" / "runs")
+    assert list((tmp_path / "of" / "runs").iterdir()) == []

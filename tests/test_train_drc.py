@@ -1,7 +1,9 @@
 """`jobs/train_drc.py` as a user runs it: its output, its files, its record, and what kill -9 does to it."""
 
 import json
+import signal
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import job
@@ -12,6 +14,10 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from train_drc import only_driver, refuse_other_data
+
+from ordclust_ray.config import InputError
+from ordclust_ray.data.prepare import Prepared
 
 ARTIFACTS = {
     "assignments.parquet", "centroids.parquet", "results.json", "history.json", "broken_images.csv",
@@ -107,10 +113,13 @@ def test_registered_model_estimates_as_the_run_did(
 
 
 def test_finished_run_of_the_same_name_is_read_not_repeated(undisturbed: str, storage: Path) -> None:
-    before = job.assignments(storage / "undisturbed")
     again = job.run("train_drc.py", "digits", *flags(storage, "undisturbed"))
-    assert "epoch 9/9" not in again
-    pd.testing.assert_frame_equal(job.assignments(storage / "undisturbed"), before)
+    assert "CPUs" not in again  # no Ray was started
+    end = [line.strip() for line in undisturbed.splitlines() if "pid=" not in line]
+    table = next(i for i, line in enumerate(end) if "DRC-ORID" in line and "median" in line)
+    assert [line.strip() for line in again.strip().splitlines()] == end[table:]
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    assert [int(version.version) for version in client.search_model_versions("name = 'drc-orid'")] == [1]
 
 
 def test_known_name_with_other_settings_is_refused(undisturbed: str, storage: Path) -> None:
@@ -122,33 +131,61 @@ def test_known_name_with_other_settings_is_refused(undisturbed: str, storage: Pa
     )
 
 
-def test_killed_worker_changes_nothing(undisturbed: str, storage: Path) -> None:
-    process = job.start("train_drc.py", "digits", *flags(storage, "worker-killed"))
-    job.wait_for_epochs(process, storage / "worker-killed", 4)
+def test_other_data_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+    refuse_other_data(prepared, tmp_path)
+    refuse_other_data(prepared, tmp_path)  # the same again
+    manifest = prepared.manifest.copy()
+    manifest.loc[manifest.index[7], "rank"] = 3.5
+    with pytest.raises(InputError, match=r"was started with other data \(101 usable images or other ranks; now 101\)"):
+        refuse_other_data(replace(prepared, manifest=manifest), tmp_path)
+
+
+def test_a_run_has_one_driver(tmp_path: Path) -> None:
+    with (
+        only_driver(tmp_path / "mine"),
+        pytest.raises(InputError, match="run 'mine' is trained by another process just now"),
+    ):
+        only_driver(tmp_path / "mine").__enter__()
+    with only_driver(tmp_path / "mine"):
+        pass
+
+
+def test_interrupted_and_killed_runs_end_as_the_undisturbed_one(undisturbed: str, storage: Path) -> None:
+    """Ctrl-C; then a worker is killed, which the run survives, and the driver, which is started again."""
+    folder, line = storage / "disturbed", flags(storage, "disturbed")
+    process = job.start("train_drc.py", "digits", *line)
+    job.wait_for_epochs(process, folder, 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 2, output
+    assert "error: interrupted; continue with --run.name disturbed and the same settings" in output
+    assert status(storage, "disturbed") == "FAILED"
+
+    process = job.start("train_drc.py", "digits", *line)
+    job.wait_for_epochs(process, folder, 4)
     children = psutil.Process(process.pid).children(recursive=True)
     workers = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
     assert len(workers) == 2
     job.kill(workers[1].pid)
-    output, _ = process.communicate(timeout=280)
-    assert process.returncode == 0, output
-    same_result(storage, "worker-killed")
-
-
-def test_killed_driver_goes_on_where_it_stopped(undisturbed: str, storage: Path) -> None:
-    process = job.start("train_drc.py", "digits", *flags(storage, "driver-killed"))
-    job.wait_for_epochs(process, storage / "driver-killed", 4)
+    before = job.reported_epochs(folder)
+    assert before < 8
+    job.wait_for_epochs(process, folder, before + 1)  # new workers go on
     job.kill(process.pid)
     process.communicate()
-    done = job.reported_epochs(storage / "driver-killed")
-    assert 4 <= done < 9
-    job.run("train_drc.py", "digits", *flags(storage, "driver-killed"))
-    same_result(storage, "driver-killed")
-    with sqlite3.connect(storage / "mlflow.db") as database:
-        query = "select count(*), count(distinct step) from metrics natural join runs where name = ? and key = ?"
-        assert database.execute(query, ("driver-killed", "comparison")).fetchone() == (9, 9)
+    assert job.reported_epochs(folder) < 9
 
-
-def same_result(storage: Path, name: str) -> None:
-    expected, found = (job.assignments(storage / run) for run in ("undisturbed", name))
+    job.run("train_drc.py", "digits", *line)
+    expected, found = (job.assignments(storage / run) for run in ("undisturbed", "disturbed"))
     pd.testing.assert_series_equal(found["cluster"], expected["cluster"])
     pd.testing.assert_series_equal(found["estimate"], expected["estimate"])
+    assert status(storage, "disturbed") == "FINISHED"
+    with sqlite3.connect(storage / "mlflow.db") as database:
+        query = "select count(*), count(distinct step) from metrics natural join runs where name = ? and key = ?"
+        assert database.execute(query, ("disturbed", "comparison")).fetchone() == (9, 9)
+
+
+def status(storage: Path, name: str) -> str:
+    """Of a run, in MLflow."""
+    with sqlite3.connect(storage / "mlflow.db") as database:
+        (found,) = database.execute("select status from runs where name = ?", (name,)).fetchone()
+    return str(found)

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 
 from ordclust_ray.clustering.engine import ShardedEngine
-from ordclust_ray.core.shard import ClusterSums, Shard
+from ordclust_ray.core.shard import Candidates, ClusterSums, Shard
 
 
 def world_size() -> int:
@@ -50,10 +50,21 @@ class CollectiveEngine(ShardedEngine):
         self.num_instances = sum(all_gather(len(shard.instance_ids)))
 
     def _gather(self, method: str, *arguments: Any) -> list[Any]:
-        return all_gather(getattr(self.shard, method)(*arguments))
+        """The parts travel by way of the CPU: a tensor of another process's GPU cannot be used here."""
+        own = getattr(self.shard, method)(*arguments)
+        return [_moved(part, self.shard.features.device) for part in all_gather(_moved(own, torch.device("cpu")))]
 
     def _add(self, method: str, *arguments: Any) -> ClusterSums:
         own: ClusterSums = getattr(self.shard, method)(*arguments)
         integers = torch.cat([own.counts, own.counts.new_tensor([own.changed])])
         integers = all_reduce_sum(integers)
         return ClusterSums(all_reduce_sum(own.sums), integers[:-1], int(integers[-1]))
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    """What a shard's method returns, on another device: a tensor, candidates, or a tuple of tensors."""
+    if isinstance(part, torch.Tensor):
+        return part.to(device)
+    if isinstance(part, Candidates):
+        return Candidates(part.similarities.to(device), part.instance_ids.to(device), part.clusters.to(device))
+    return tuple(tensor.to(device) for tensor in part)

@@ -39,7 +39,7 @@ class RayEngine(ShardedEngine):
         num_cpus: that each actor reserves.
 
     Raises:
-        ValueError: more shards than instances, or rows that are zero or not finite.
+        ValueError: more shards than instances or than the cluster has CPUs for, or rows that are zero or not finite.
     """
 
     def __init__(
@@ -53,15 +53,20 @@ class RayEngine(ShardedEngine):
         self.num_instances = len(features)
         if not 1 <= num_shards <= self.num_instances:
             raise ValueError(f"num_shards is {num_shards}; it must be from 1 to {self.num_instances} instances")
+        cpus = ray.cluster_resources().get("CPU", 0)
+        if num_shards * num_cpus > cpus:
+            raise ValueError(f"{num_shards} shards of {num_cpus:g} CPU each need more than the cluster's {cpus:g}")
         ids = np.arange(self.num_instances) if instance_ids is None else instance_ids
         parts = np.array_split(np.arange(self.num_instances), num_shards)
         actor = ray.remote(num_cpus=num_cpus)(ShardActor)
         self._actors = [actor.remote() for _ in parts]
         try:
             ray.get([a.load.remote(features[part], ids[part]) for a, part in zip(self._actors, parts, strict=True)])
-        except ValueError as error:  # what the shard said, without the actor's traceback
+        except BaseException as error:
             self.close()
-            raise getattr(error, "cause", error) from None
+            if isinstance(error, ValueError):  # what the shard said, without the actor's traceback
+                raise getattr(error, "cause", error) from None
+            raise
 
     def _gather(self, method: str, *arguments: Any) -> list[Any]:
         return ray.get([actor.call.remote(method, *arguments) for actor in self._actors])

@@ -7,7 +7,7 @@ features.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor, nn
 
 from ordclust_ray.core.networks import Orid, to_unit_range
@@ -27,7 +27,7 @@ class Estimates:
         references: instance id of the reference y_i of each level; -1 where the cluster has none.
     """
 
-    ranks: Float[Tensor, "B"]
+    ranks: Float64[Tensor, "B"]
     clusters: Int64[Tensor, "B"]
     similarities: Float[Tensor, "B"]
     posteriors: Float[Tensor, "B M"]
@@ -62,7 +62,7 @@ class RankEstimator(nn.Module):
         self,
         orid: Orid,
         centroids: Float[Tensor, "K D"],
-        rank_levels: Float[Tensor, "M"],
+        rank_levels: Float64[Tensor, "M"],
         likelihoods: Float[Tensor, "M 3 M"],
         reference_ids: Int64[Tensor, "K M P"],
         reference_order: Float[Tensor, "K M P A"],
@@ -112,7 +112,7 @@ class RankEstimator(nn.Module):
         both = x[:, None].expand(B, M, A).reshape(B * M, A), y.reshape(B * M, A)
         return self.orid.comparator(*both).view(B, M, 3).softmax(dim=2)
 
-    def forward(self, images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 2"]:
+    def forward(self, images: UInt8[Tensor, "B S S 3"]) -> Float64[Tensor, "B 2"]:
         """Rank and cluster of each image, for use elsewhere."""
         found = self.estimate(images)
         return torch.stack([found.ranks, found.clusters.to(found.ranks.dtype)], dim=1)

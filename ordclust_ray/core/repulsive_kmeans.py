@@ -154,15 +154,12 @@ def hold_floor(engine: Engine, sums: ClusterSums, centroids: Float64[Tensor, "K 
     """
     for j in torch.nonzero(sums.counts < min_size).flatten().tolist():
         wanted, surplus = min_size - int(sums.counts[j]), sums.counts - min_size
-        left: list[int] = surplus.tolist()
-        taken: list[int] = []
         best = engine.candidates(centroids[j], wanted, surplus).best_first()
-        for instance_id, donor in zip(best.instance_ids.tolist(), best.clusters.tolist(), strict=True):
-            if left[donor] > 0 and len(taken) < wanted:
-                left[donor] -= 1
-                taken.append(instance_id)
-        moved = torch.tensor(taken, dtype=torch.int64, device=sums.counts.device)
-        sums += engine.move(moved, j, len(centroids))
+        given = torch.zeros_like(best.clusters, dtype=torch.bool)
+        for donor in best.clusters.unique().tolist():
+            own = best.clusters == donor
+            given |= own & (own.cumsum(dim=0) <= surplus[donor])
+        sums += engine.move(best.instance_ids[given][:wanted], j, len(centroids))
     return sums
 
 
@@ -173,12 +170,12 @@ def kmeans_start(engine: Engine, num_clusters: int, seed: int, sample_size: int 
         engine: holds the instances.
         num_clusters: k.
         seed: of the sample and of k-means.
-        sample_size: k-means runs on all instances up to this many.
+        sample_size: k-means runs on all instances up to this many, and on 2k at least.
 
     Raises:
         ValueError: fewer instances than clusters.
     """
-    sample = engine.sample(sample_size, seed).cpu().numpy()
+    sample = engine.sample(max(sample_size, 2 * num_clusters), seed).cpu().numpy()
     if num_clusters > len(sample):
         raise ValueError(f"num_clusters is {num_clusters}, but there are only {len(sample)} instances")
     unique = np.unique(sample, axis=0)

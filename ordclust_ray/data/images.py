@@ -51,10 +51,13 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit greys would be clipped at 255 by a plain conversion."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    return image
+    """16-bit greys would be clipped at 255 by a plain conversion; 32-bit and float pixels have no range to go by."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    grey = np.asarray(image)
+    if image.mode == "F" or grey.min() < 0 or grey.max() > 0xFFFF:
+        raise BrokenImageError("32-bit pixels, of no known range; 8 or 16 bits a channel are")
+    return Image.fromarray((grey >> 8).astype(np.uint8))
 
 
 def decode_batch(batch: dict[str, np.ndarray], size: int, max_pixels: int) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """From a source to the two sets that a run needs: decoded images with rank levels, train and test."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +11,17 @@ from numpy.typing import NDArray
 from ray.data.context import ShuffleStrategy
 from ray.data.expressions import col
 
-from ordclust_ray.config import DrcConfig
+from ordclust_ray.config import DrcConfig, InputError
 from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.data.images import decode_batch
 from ordclust_ray.data.readers import Source, open_source
 
 MAX_LEVELS = 1000
 TRAIN, TEST = "train", "test"
+TEST_COLUMNS = ["key", "instance_id", "image"]
 
 
-class TooManyBrokenError(ValueError):
+class TooManyBrokenError(InputError):
     """More broken images than the settings allow. `broken` lists them: instance_id, source, reason."""
 
     def __init__(self, message: str, broken: pd.DataFrame) -> None:
@@ -32,9 +34,9 @@ class Prepared:
     """What the stops after `data` work with.
 
     Attributes:
-        train: materialized rows in a seeded random order: `instance_id`, `image` (S, S, 3) uint8, `level` (index
-            into `rank_levels`), `group` (index into `groups`, -1 where there is none).
-        test: rows of the held-out images: `instance_id`, `image`.
+        train: materialized rows in the order of random keys: `key`, `instance_id`, `image` (S, S, 3) uint8, `level`
+            (index into `rank_levels`), `group` (index into `groups`, -1 where there is none).
+        test: the held-out images, in such an order too: `key`, `instance_id`, `image`.
         manifest: by `instance_id`: `source`, `rank`, `split`, and `group` where the data has it.
         rank_levels: the distinct ranks of the training images, ascending.
         groups: names of the known groups.
@@ -48,12 +50,17 @@ class Prepared:
     groups: list[str]
     broken: pd.DataFrame
 
+    def fingerprint(self) -> str:
+        """SHA-256 of who is in which split with which rank; the same data give the same one."""
+        rows = pd.util.hash_pandas_object(self.manifest[["rank", "split"]])
+        return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
+
 
 def open_checked(config: DrcConfig) -> Source:
     """Opens the source and checks what can be checked without decoding: all of it, before Ray has work to do.
 
     Raises:
-        ValueError: ranks that are missing or no numbers, one single rank, too few images; one line.
+        InputError: ranks that are missing or no numbers, one single rank, too few images; one line.
     """
     source = open_source(config.data)
     manifest = source.manifest
@@ -65,17 +72,17 @@ def open_checked(config: DrcConfig) -> Source:
         manifest["group"] = _text(manifest["group"])
     distinct = manifest["rank"].nunique()
     if distinct < 2:
-        raise ValueError(f"column {config.data.rank_column!r} holds {distinct} distinct ranks; at least 2 are needed")
+        raise InputError(f"column {config.data.rank_column!r} holds {distinct} distinct ranks; at least 2 are needed")
     if distinct > MAX_LEVELS:
-        raise ValueError(
+        raise InputError(
             f"column {config.data.rank_column!r} holds {distinct} distinct ranks, over {MAX_LEVELS}; "
             "--rank.step rounds them"
         )
     if config.rank.scale == "geometric" and manifest["rank"].min() <= 0:
-        raise ValueError(f"--rank.scale geometric needs ranks above 0; the lowest is {manifest['rank'].min():g}")
+        raise InputError(f"--rank.scale geometric needs ranks above 0; the lowest is {manifest['rank'].min():g}")
     least = max(2 * config.clustering.num_clusters, 4)
     if len(manifest) < least:
-        raise ValueError(f"there are {len(manifest)} images; {config.clustering.num_clusters} clusters need {least}")
+        raise InputError(f"there are {len(manifest)} images; {config.clustering.num_clusters} clusters need {least}")
     return source
 
 
@@ -86,13 +93,13 @@ def _text(column: pd.Series) -> pd.Series:
 
 def _numeric_ranks(manifest: pd.DataFrame, config: DrcConfig) -> pd.Series:
     ranks = pd.to_numeric(manifest["rank"], errors="coerce").astype(float)
-    if pd.api.types.is_datetime64_any_dtype(manifest["rank"]):
-        ranks[:] = np.nan  # pandas would count nanoseconds
+    if manifest["rank"].dtype.kind in "mM":
+        ranks[:] = np.nan  # dates and durations: pandas would count nanoseconds
     bad = manifest[~np.isfinite(ranks)]
     if len(bad):
         rank, where = bad["rank"].iloc[0], bad["source"].iloc[0]
         shown = rank.item() if isinstance(rank, np.generic) else rank
-        raise ValueError(
+        raise InputError(
             f"column {config.data.rank_column!r} has {len(bad)} missing or non-numeric ranks; "
             f"the first is {shown!r} at {where}"
         )
@@ -104,7 +111,7 @@ def _named_split(split: pd.Series, column: str) -> pd.Series:
     for name in (TRAIN, TEST):
         if not (split == name).any():
             found = ", ".join(map(repr, sorted(split.unique())[:5]))
-            raise ValueError(f"column {column!r} has no {name!r}; its values are {found}")
+            raise InputError(f"column {column!r} has no {name!r}; its values are {found}")
     return split.where(split.isin([TRAIN, TEST]), "")
 
 
@@ -113,7 +120,7 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
 
     Raises:
         TooManyBrokenError: more than `max_broken_fraction`.
-        ValueError: what is left of the training set is too small.
+        InputError: what is left of the training set is too small.
     """
     data, seed = config.data, config.run.seed
     decoded = source.encoded().map_batches(
@@ -130,33 +137,29 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
             f"{data.max_broken_fraction:g}; the first: {broken.iloc[0]['source']} ({broken.iloc[0]['reason']})",
             broken,
         )
-    manifest = manifest.drop(broken.index)
-    if not data.split_column:
+    if not data.split_column:  # before the broken ones are left out: who is held out does not depend on them
         manifest["split"] = stratified_split(manifest["rank"], data.test_fraction, seed)
+    manifest = manifest.drop(broken.index)
     manifest = manifest[manifest["split"] != ""]
     train = manifest[manifest["split"] == TRAIN]
     if len(train) < 2 * config.clustering.num_clusters or train["rank"].nunique() < 2:
-        raise ValueError(
+        raise InputError(
             f"{len(train)} training images with {train['rank'].nunique()} distinct ranks are too few for "
             f"{config.clustering.num_clusters} clusters; {2 * config.clustering.num_clusters} images and 2 ranks are"
         )
     workers = config.training.num_workers
     if len(train) < 2 * workers:
-        raise ValueError(f"{len(train)} training images are too few for --training.num-workers {workers}")
+        raise InputError(f"{len(train)} training images are too few for --training.num-workers {workers}")
     if len(train) == len(manifest):
-        raise ValueError(f"no image is left to test on; --data.test-fraction is {data.test_fraction:g}")
+        raise InputError(f"no image is left to test on; --data.test-fraction is {data.test_fraction:g}")
     rank_levels = np.unique(train["rank"].to_numpy())
     groups = sorted(set(manifest["group"]) - {""}) if "group" in manifest else []
     columns = _small_columns(len(source.manifest), manifest, rank_levels, groups, seed)
     rows = decoded.map_batches(_join, fn_args=(ray.put(columns),), batch_size=256)
-    train_rows = (
-        rows.filter(expr=col(TRAIN))
-        .select_columns(["instance_id", "image", "level", "group", "key"])
-        .sort("key")
-        .drop_columns(["key"])
-        .materialize()
-    )
-    test_rows = rows.filter(expr=col(TEST)).select_columns(["instance_id", "image"]).materialize()
+    # The sort comes last: an operator after it would pass blocks on in the order in which they are done.
+    train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group"])
+    test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS)
+    train_rows, test_rows = (rows.sort("key").materialize() for rows in (train_rows, test_rows))
     return Prepared(train_rows, test_rows, manifest, rank_levels, groups, broken)
 
 
@@ -214,3 +217,9 @@ def _join(batch: dict[str, np.ndarray], columns: ray.ObjectRef) -> dict[str, np.
     ids = batch["instance_id"]
     joined = {name: values[ids] for name, values in ray.get(columns).items()}
     return {"instance_id": ids, "image": batch["image"], **joined}
+
+
+def images_by_id(rows: ray.data.Dataset, instance_ids: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
+    """A few images of `Prepared.train` or `Prepared.test`, found where they are."""
+    found = rows.filter(expr=col("instance_id").is_in(instance_ids.tolist())).take_all()
+    return {row["instance_id"]: row["image"] for row in found}

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 import ray.data
 from PIL import Image
 
-from ordclust_ray.config import DIGITS, DataConfig
+from ordclust_ray.config import DIGITS, DataConfig, InputError
 
 ROWS_A_TASK = 512
+MAX_BLOCKS = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,29 @@ def open_source(config: DataConfig) -> Source:
     """Opens what `config.path` names.
 
     Raises:
-        ValueError: nothing there that can be read, or a column that is not there; one line.
+        InputError: nothing there that can be read, or a column that is not there; one line.
     """
     if config.path == DIGITS:
+        _require_defaults(config, "group_column", "split_column", "rank_column", "image_column", "table")
         return read_digits()
     path = Path(config.path).expanduser().absolute()
     if not path.exists():
-        raise ValueError(f"--data.path is {config.path!r}; there is no such file or folder")
+        raise InputError(f"--data.path is {config.path!r}; there is no such file or folder")
     files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
     if path.is_dir() and not files:
         return read_folder(path, config)
+    _require_defaults(config, "table")
     return read_parquet(files, config)
+
+
+def _require_defaults(config: DataConfig, *names: str) -> None:
+    """Settings that this kind of source cannot honour must be as they are."""
+    for name in names:
+        value, default = getattr(config, name), getattr(DataConfig, name)
+        if value != default:
+            raise InputError(
+                f"--data.{name.replace('_', '-')} is {value!r}, which means nothing for --data.path {config.path}"
+            )
 
 
 def read_digits() -> Source:
@@ -80,7 +93,7 @@ def read_parquet(files: list[Path], config: DataConfig) -> Source:
         try:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{file} is not a Parquet file: {error}") from None
+            raise InputError(f"{file} is not a Parquet file: {error}") from None
         _require_columns([config.image_column, *columns.values()], parquet.schema_arrow.names, file)
         _require_encoded(parquet.schema_arrow.field(config.image_column), file)
         frame = _renamed(parquet.read(columns=list(set(columns.values()))).to_pandas(), columns)
@@ -90,7 +103,7 @@ def read_parquet(files: list[Path], config: DataConfig) -> Source:
             tasks.append({"file": str(file), "group": group, "first_id": total, "column": config.image_column})
             total += parquet.metadata.row_group(group).num_rows
     manifest = pd.concat(frames, ignore_index=True)
-    blocks = min(len(tasks), 10_000)
+    blocks = min(len(tasks), MAX_BLOCKS)
     return Source(
         manifest,
         lambda: ray.data.from_items(tasks, override_num_blocks=blocks).map_batches(
@@ -122,8 +135,8 @@ def read_folder(folder: Path, config: DataConfig) -> Source:
     columns = _known_columns(config)
     try:
         frame = pd.read_csv(table, dtype={config.image_column: str})
-    except ValueError as error:  # of pandas: empty, ragged, not in UTF-8
-        raise ValueError(f"{table} is not a CSV file: {' '.join(str(error).split())}") from None
+    except (ValueError, OSError) as error:  # of pandas: empty, ragged, not in UTF-8
+        raise InputError(f"{table} is not a CSV file: {' '.join(str(error).split())}") from None
     _require_columns([config.image_column, *columns.values()], list(frame.columns), table)
     paths = frame[config.image_column].fillna("")
     manifest = _renamed(frame, columns)
@@ -131,7 +144,7 @@ def read_folder(folder: Path, config: DataConfig) -> Source:
     tasks = pa.table({"instance_id": np.arange(len(paths)), "path": manifest["source"].to_numpy(dtype=str)})
 
     def encoded() -> ray.data.Dataset:
-        blocks = max(1, len(paths) // ROWS_A_TASK)
+        blocks = min(max(1, len(paths) // ROWS_A_TASK), MAX_BLOCKS)
         return ray.data.from_arrow(tasks).repartition(blocks).map_batches(_read_files, fn_args=(str(folder),))
 
     return Source(manifest, encoded)
@@ -141,11 +154,11 @@ def _find_table(folder: Path, name: str) -> Path:
     if name:
         table = folder / name
         if not table.is_file():
-            raise ValueError(f"--data.table is {name!r}; there is no such file in {folder}")
+            raise InputError(f"--data.table is {name!r}; there is no such file in {folder}")
         return table
     found = sorted(folder.glob("*.csv"))
     if len(found) != 1:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds no Parquet files and {len(found)} CSV files; it needs one CSV, or --data.table names it"
         )
     return found[0]
@@ -180,10 +193,10 @@ def _require_encoded(field: pa.Field, where: Path) -> None:
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise ValueError(f"column {field.name!r} of {where} holds {field.type}; it must hold encoded images, as bytes")
+        raise InputError(f"column {field.name!r} of {where} holds {field.type}; it must hold encoded images, as bytes")
 
 
 def _require_columns(wanted: list[str], present: list[str], where: Path) -> None:
     missing = [name for name in wanted if name not in present]
     if missing:
-        raise ValueError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(present)}")
+        raise InputError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(present)}")

@@ -55,8 +55,16 @@ class Restored:
     shards: dict[str, Tensor]
 
     def assignments_of(self, instance_ids: Tensor) -> Tensor:
-        """The cluster of each of these instances."""
-        rows = torch.searchsorted(self.shards["instance_ids"], instance_ids.cpu())
+        """The cluster of each of these instances.
+
+        Raises:
+            ValueError: one of them is not in the checkpoint.
+        """
+        known, wanted = self.shards["instance_ids"], instance_ids.cpu()
+        rows = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+        strangers = wanted[known[rows] != wanted]
+        if len(strangers):
+            raise ValueError(f"{len(strangers)} instances are not in the checkpoint; the first is {int(strangers[0])}")
         return self.shards["assignments"][rows].to(instance_ids.device)
 
 

@@ -32,7 +32,7 @@ from ordclust_ray.training.orid import (
     Pool,
     base_batches,
     extract_features,
-    train_on_pool,
+    steps_a_pool,
 )
 from ordclust_ray.training.references import select_references
 
@@ -49,6 +49,11 @@ class TrainingData(Protocol):
     instance_ids: Tensor
     levels: Tensor
     groups: Tensor
+
+    @property
+    def num_pools(self) -> int:
+        """Pools of the share, as many in every process."""
+        ...
 
     @property
     def bases_a_pool(self) -> int:
@@ -68,6 +73,11 @@ class InMemoryData:
     instance_ids: Tensor
     levels: Tensor
     groups: Tensor
+
+    @property
+    def num_pools(self) -> int:
+        """Everything is in one."""
+        return 1
 
     @property
     def bases_a_pool(self) -> int:
@@ -163,16 +173,20 @@ class DrcOrid:
         return self.config.clustering.num_clusters > 1 and tuned >= 0 and tuned % schedule.epochs_per_round == 0
 
     def _steps(self, generator: torch.Generator) -> Iterator[Tensor]:
+        centroids = None if self.centroids is None else self.centroids.float()
         for pool in self.data.pools():
             clusters = self.assignments[pool.rows]
             sampler = PairSampler(self.data.levels[pool.rows], clusters, *self._similar)
             bases = base_batches(len(pool.rows), self.data.bases_a_pool, self._batch_size, generator)
-            own = None if self.centroids is None else self.centroids.float()[clusters]
-            yield from train_on_pool(self.trainer, pool, sampler, bases, own, generator)
+            for base in bases:
+                reference, order = sampler.draw(base, generator)
+                both = torch.cat([base, reference])
+                own = None if centroids is None else centroids[clusters[both]]
+                yield self.trainer.step(pool.images[both], order, own)
 
     @property
     def _steps_an_epoch(self) -> int:
-        return -(-self.problem.num_train // self.config.training.batch_size)
+        return self.data.num_pools * steps_a_pool(self.data.bases_a_pool, self._batch_size)
 
     def _synchronise_buffers(self) -> None:
         """Batch normalisation's statistics are those of process 0, as in the checkpoint, in every process."""

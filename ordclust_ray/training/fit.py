@@ -1,9 +1,18 @@
 """The driver's end of training: one Ray Train run, resumed where a run of the same name stopped."""
 
+import signal
 from pathlib import Path
 
 import ray.data
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchTrainer
 
 from ordclust_ray.training.checkpoint import REFERENCES
@@ -28,7 +37,7 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
         The folder of the last checkpoint.
 
     Raises:
-        TrainingStopped: more workers were lost than `max_failures`, or a worker raised.
+        TrainingStopped: workers were lost, or raised, more often than `max_failures`; or Ctrl-C.
     """
     training, run = job.config.training, job.config.run
     trainer = TorchTrainer(
@@ -49,8 +58,23 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    result = trainer.fit()
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise TrainingStopped(_reason(error)) from error
+    except SystemExit:  # Ctrl-C: Ray ends its workers, and then this process
+        raise TrainingStopped("interrupted") from None
+    finally:
+        signal.signal(signal.SIGINT, on_interrupt)
     checkpoint: Checkpoint | None = result.checkpoint
     if checkpoint is None or not (Path(checkpoint.path) / REFERENCES).exists():
-        raise TrainingStopped(f"training stopped before its last epoch: {result.error}")
+        raise TrainingStopped("training stopped before its last epoch")
     return Path(checkpoint.path)
+
+
+def _reason(error: TrainingFailedError) -> str:
+    """One line: what the first worker raised, else what Ray says."""
+    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    lines = [line.strip() for line in str(failures[0]).splitlines() if line.strip()]
+    return lines[-1] if lines else type(failures[0]).__name__

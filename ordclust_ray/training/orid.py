@@ -1,6 +1,6 @@
-"""Training of ORID in plain torch: a step on a batch of pairs, an epoch on a pool of images (section 3.2, B.4)."""
+"""Training of ORID in plain torch: a step on a batch of pairs, and what surrounds it (section 3.2, B.4)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core import orid_losses
 from ordclust_ray.core.networks import Discriminator, Orid, initialise, to_unit_range
-from ordclust_ray.core.pairs import PairSampler
 
 LOSSES = ("reconstruction", "clustering", "comparison", "generator", "discriminator")
 METRICS = (*LOSSES, "pair_accuracy")
@@ -106,8 +105,9 @@ class OridTrainer:
     def _discriminator_step(self, real: Tensor, decoded: Tensor) -> Tensor:
         self.discriminator.requires_grad_(True)
         with self._autocast():
-            real_logits, fake_logits = self._discriminator(torch.cat([real, decoded.float()])).float().chunk(2)
-        loss = orid_losses.discriminator_loss(real_logits, fake_logits)
+            # One forward each: batch normalisation then sees decoded images alone, as in the generator's loss.
+            logits = [self._discriminator(images).float() for images in (real, decoded.float())]
+        loss = orid_losses.discriminator_loss(*logits)
         self.discriminator_optimizer.zero_grad()
         loss.backward()
         self.discriminator_optimizer.step()
@@ -139,30 +139,6 @@ def flip(images: Tensor) -> Tensor:
     return torch.where(mirrored, images.flip(2), images)
 
 
-def train_on_pool(
-    trainer: OridTrainer,
-    pool: Pool,
-    sampler: PairSampler,
-    bases: list[Tensor],
-    own_centroids: Tensor | None,
-    generator: torch.Generator,
-) -> Iterator[Tensor]:
-    """Steps over a pool; yields each step's `METRICS`.
-
-    Args:
-        trainer: networks and optimisers.
-        pool: the images.
-        sampler: over the pool's images.
-        bases: base images of each step, from `base_batches`.
-        own_centroids: (N, D) of the pool's images, or None without clustering.
-        generator: of the pairs.
-    """
-    for base in bases:
-        reference, order = sampler.draw(base, generator)
-        both = torch.cat([base, reference])
-        yield trainer.step(pool.images[both], order, None if own_centroids is None else own_centroids[both])
-
-
 def base_batches(num_images: int, num_bases: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """Every image is a base once, in batches of nearly equal size: at most `batch_size`, at least 2 pairs.
 
@@ -176,8 +152,16 @@ def base_batches(num_images: int, num_bases: int, batch_size: int, generator: to
     device = generator.device
     order = torch.randperm(num_images, generator=generator, device=device)
     order = order[torch.arange(num_bases, device=device) % num_images]
-    steps = max(1, min(-(-num_bases // batch_size), num_bases // 2))
-    return list(order.tensor_split(steps))
+    return list(order.tensor_split(steps_a_pool(num_bases, batch_size)))
+
+
+def steps_a_pool(num_bases: int, batch_size: int) -> int:
+    """Batches of `base_batches`.
+
+    >>> steps_a_pool(10, 4), steps_a_pool(3, 2)
+    (3, 1)
+    """
+    return max(1, min(-(-num_bases // batch_size), num_bases // 2))
 
 
 @torch.no_grad()

@@ -67,13 +67,13 @@ class ShardData:
         self._rows, self._device = rows, device
         edges = share_edges(total, world_size)
         largest = max(end - start for start, end in itertools.pairwise(edges))
-        num_pools = -(-largest // pool_images)
-        self._pool_edges = share_edges(edges[rank + 1] - edges[rank], num_pools)
-        self.bases_a_pool = -(-largest // num_pools)
+        self.num_pools = -(-largest // pool_images)
+        self._pool_edges = share_edges(edges[rank + 1] - edges[rank], self.num_pools)
+        self.bases_a_pool = -(-largest // self.num_pools)
         """Bases drawn from each pool in an epoch: the same number on every worker."""
         self._columns: dict[str, list[np.ndarray]] = {"instance_id": [], "level": [], "group": []}
-        self._kept = list(self._stream(collect=True)) if num_pools == 1 else []
-        if num_pools > 1:
+        self._kept = list(self._stream(collect=True)) if self.num_pools == 1 else []
+        if self.num_pools > 1:
             for _ in self._stream(collect=True):
                 pass
         columns = {name: torch.from_numpy(np.concatenate(parts)) for name, parts in self._columns.items()}

@@ -107,6 +107,19 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(form: str) -> None:
     np.testing.assert_array_equal(decoded[..., 0], steps)
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        pytest.param(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16), id="float"),
+        pytest.param(np.full((16, 16), 70_000, dtype=np.int32), id="above 16 bits"),
+        pytest.param(np.full((16, 16), -1, dtype=np.int32), id="below 0"),
+    ],
+)
+def test_pixels_of_no_known_range_are_broken_not_clipped(pixels: NDArray[Any]) -> None:
+    with pytest.raises(BrokenImageError, match="32-bit pixels, of no known range"):
+        decode(encoded(Image.fromarray(pixels), "TIFF"), 16, MANY)
+
+
 def test_cmyk_jpeg() -> None:
     image = Image.new("CMYK", (32, 32), (0, 255, 255, 0))  # no cyan, full magenta and yellow: red
     image.paste((255, 255, 0, 0), (16, 0, 32, 32))  # cyan and magenta: blue

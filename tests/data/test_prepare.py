@@ -84,6 +84,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         r"column 'rank' has 2 .*ranks; the first is inf at .*/set.parquet#3",
     ),
     "date": ({"rank": DAYS}, {}, r"column 'rank' has 6 missing or non-numeric ranks; the first is .*2020.* at .*#0"),
+    "duration": (
+        {"rank": [day - DAYS[0] for day in DAYS]},
+        {},
+        r"column 'rank' has 6 missing or non-numeric ranks; the first is .* at .*#0",
+    ),
     "one single rank": ({"rank": [4] * 6}, {}, r"column 'rank' holds 1 distinct ranks; at least 2 are needed"),
     "no rows": (
         {"image": pa.array([], pa.binary()), "rank": pa.array([], pa.int64())},
@@ -252,8 +257,8 @@ def test_every_training_row_has_its_own_image_level_and_group(prepared: Prepared
 
 
 def test_training_rows_have_the_documented_columns(prepared: Prepared) -> None:
-    assert set(prepared.train.schema().names) == {"instance_id", "image", "level", "group"}
-    assert set(prepared.test.schema().names) == {"instance_id", "image"}
+    assert set(prepared.train.schema().names) == {"key", "instance_id", "image", "level", "group"}
+    assert set(prepared.test.schema().names) == {"key", "instance_id", "image"}
 
 
 def test_every_test_row_has_its_own_image(prepared: Prepared) -> None:
@@ -269,11 +274,20 @@ def test_levels_and_groups_are_sorted_and_of_this_data(prepared: Prepared) -> No
     assert prepared.groups == ["broad", "odd", "tall"]
 
 
-def test_shares_of_the_ranks_are_counted_without_the_broken(prepared: Prepared) -> None:
-    held_out = prepared.manifest["split"] == "test"
-    assert held_out.sum() == 20
-    by_rank = held_out.groupby(prepared.manifest["rank"])
-    assert ((by_rank.sum() - 0.2 * by_rank.count()).abs() < 1).all()
+def test_who_is_held_out_does_not_depend_on_the_broken(
+    prepared: Prepared, written: pd.DataFrame, small_config: DrcConfig
+) -> None:
+    split = stratified_split(written["rank"], small_config.data.test_fraction, small_config.run.seed)
+    manifest = prepared.manifest
+    assert manifest["split"].tolist() == split[manifest.index].tolist()
+    assert len(manifest) == len(written) - 2
+
+
+def test_rows_come_in_the_order_of_their_keys(prepared: Prepared) -> None:
+    """Shares and pools are cut by place: after a resume they have to hold the same instances."""
+    for rows in (prepared.train, prepared.test):
+        keys = [row["key"] for row in rows.select_columns(["key"]).take_all()]
+        assert keys == sorted(keys)
 
 
 def test_training_order_is_a_seeded_shuffle(prepared: Prepared, small_config: DrcConfig) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ordclust_ray.config import DataConfig, DrcConfig, ModelConfig, TrainingConfig
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.pairs import PairSampler
-from ordclust_ray.training.orid import METRICS, OridTrainer, Pool, base_batches, flip, train_on_pool
+from ordclust_ray.training.orid import METRICS, OridTrainer, base_batches, flip
 
 CONFIG = DrcConfig(
     data=DataConfig(image_size=16),
@@ -47,10 +47,11 @@ def test_ten_images_are_learned_by_heart() -> None:
     trainer = OridTrainer(CONFIG, CPU)
     sampler = PairSampler(levels, torch.zeros_like(levels), first, last)
     generator = torch.Generator().manual_seed(0)
-    pool = Pool(images, torch.arange(10))
     metrics: list[Tensor] = []
     for _ in range(200):
-        metrics += train_on_pool(trainer, pool, sampler, base_batches(10, 10, 10, generator), None, generator)
+        (base,) = base_batches(10, 10, 10, generator)
+        reference, order = sampler.draw(base, generator)
+        metrics.append(trainer.step(images[torch.cat([base, reference])], order, None))
     reconstruction, *_, accuracy = torch.stack(metrics[-30:]).mean(dim=0).tolist()
     grey = (images.float() / 127.5 - 1).sub((images.float() / 127.5 - 1).mean()).abs().mean()
     assert reconstruction < grey / 4  # in training mode, with dropout; a constant image has `grey`
