@@ -2,17 +2,21 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig
+from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig, ModelConfig, TrainingConfig
 
 if TYPE_CHECKING:
+    from ordclust_ray.core.rank_estimator import RankEstimator
     from ordclust_ray.data.prepare import Prepared
 
 RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
@@ -92,3 +96,45 @@ def prepared(local_ray: None, small_config: DrcConfig) -> "Prepared":
     from ordclust_ray.data.prepare import open_checked, prepare  # tests of core do not wait for Ray's import
 
     return prepare(open_checked(small_config), small_config)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One round of DRC-ORID on the small data set, in this process."""
+
+    config: DrcConfig
+    estimator: "RankEstimator"
+    assignments: pd.DataFrame
+    history: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def trained(prepared: "Prepared", small_config: DrcConfig) -> Trained:
+    """Networks, clusters and references of the small data set."""
+    import torch
+
+    from ordclust_ray.core.order import similar_levels
+    from ordclust_ray.estimation import build_estimator
+    from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
+    from ordclust_ray.training.orid import OridTrainer
+
+    torch.manual_seed(0)
+    training = TrainingConfig(warmup_epochs=1, rounds=1, epochs_per_round=1)
+    config = replace(small_config, training=training, model=ModelConfig(width=0.1, order_dim=8, identity_dim=12))
+    rows = prepared.train.take_batch(prepared.train.count())
+    columns = (torch.from_numpy(np.array(rows[name])) for name in ("image", "instance_id", "level", "group"))
+    first, last = (torch.from_numpy(edge) for edge in similar_levels(prepared.rank_levels, 0.0))
+    problem = Problem(len(rows["level"]), first, last, len(prepared.groups))
+    model = DrcOrid(config, problem, InMemoryData(*columns), OridTrainer(config, torch.device("cpu")))
+    for _ in range(training.epochs):
+        model.run_epoch()
+    similarities, references = model.conclude()
+    assert model.centroids is not None
+    estimator = build_estimator(
+        config, model.trainer.orid.state_dict(), model.centroids, references, prepared.rank_levels
+    )
+    assignments = pd.DataFrame(
+        {"cluster": model.assignments.numpy(), "similarity": similarities.numpy()},
+        index=pd.Index(rows["instance_id"], name="instance_id"),
+    )
+    return Trained(config, estimator, assignments, model.history)

@@ -1,0 +1,68 @@
+"""The record in a real MLflow store: whole, found again, and never in the way."""
+
+import os
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from ordclust_ray.config import InputError
+from ordclust_ray.tracking import Tracker, git_commit
+
+
+def tracker(folder: Path, name: str = "leaves") -> Tracker:
+    return Tracker(f"sqlite:///{folder / 'mlflow.db'}", "drc-orid", name, folder / name)
+
+
+def test_a_name_has_one_run_however_often_it_starts(tmp_path: Path) -> None:
+    first = tracker(tmp_path)
+    first.start({"run.seed": 3})
+    first.epoch({"epoch": 1, "pair_accuracy": 0.5})
+    first.finish("FAILED")
+    again = tracker(tmp_path)
+    assert not again.finished
+    again.start({"run.seed": 3, "rank.tolerance": 0.1})
+    assert again.run_id == first.run_id
+    assert again.logged_epochs() == {1}
+    run = MlflowClient(again.uri).get_run(again.run_id)
+    assert run.info.status == "RUNNING"
+    assert run.data.params == {"run.seed": "3", "rank.tolerance": "0.1"}
+    again.finish()
+    assert tracker(tmp_path).finished
+    other = tracker(tmp_path, 'it\'s "another"')
+    assert not other.finished
+    other.start({})
+    assert other.run_id != first.run_id
+
+
+def test_an_epoch_is_recorded_with_all_its_numbers(tmp_path: Path) -> None:
+    run = tracker(tmp_path)
+    run.start({})
+    run.epoch(
+        {"epoch": 4, "pair_accuracy": 0.5, "nmi": 0.25, "cluster_sizes": [3, 4], "centroid_affinity": float("nan")}
+    )
+    client = MlflowClient(run.uri)
+    assert client.get_run(run.run_id).data.metrics == {"epoch": 4.0, "pair_accuracy": 0.5, "nmi": 0.25}
+    assert [point.step for point in client.get_metric_history(run.run_id, "nmi")] == [4]
+
+
+@pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////dev/null/mlflow.db"])
+def test_a_store_that_cannot_be_opened_is_named(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"MLflow's store {uri} cannot be used"):
+        Tracker(uri, "drc-orid", "leaves", tmp_path / "leaves")
+
+
+def test_where_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tracker(tmp_path)
+    run.start({})
+    monkeypatch.setenv("PATH", os.defpath)  # as after `make run`: the environment is not active
+    program, rest = run.where().split(" ", 1)
+    assert os.access(program, os.X_OK)
+    assert rest == f"ui --backend-store-uri sqlite:///{tmp_path / 'mlflow.db'}"
+    run.uri = "https://mlflow.example/"
+    assert run.where() == f"https://mlflow.example/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_commit() == "unknown"
