@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ordclust_ray.config import DataConfig, DrcConfig, ModelConfig, TrainingConfig
@@ -56,12 +57,13 @@ def parts_of(trainer: OridTrainer, batch_size: int) -> dict[str, Callable[[], ob
 
     pairs, order = draw()
     real = to_unit_range(pairs)
+    centroids = F.normalize(torch.randn(2 * batch_size, trainer.config.model.identity_dim, device=device), dim=1)
 
     def step_alone() -> Tensor:
-        return trainer.step(pairs, order, None)
+        return trainer.step(pairs, order, centroids)
 
     def whole() -> Tensor:
-        return trainer.step(*draw(), None)
+        return trainer.step(*draw(), centroids)
 
     def forward_backward() -> None:
         with trainer._autocast():
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = True  # as in training
     config = DrcConfig(
         data=DataConfig(image_size=options.image_size),
         model=ModelConfig(width=options.width),

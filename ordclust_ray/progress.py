@@ -53,7 +53,7 @@ class Monitor:
         if time.monotonic() - self._told >= SECONDS_BETWEEN_STEPS:
             self._told = time.monotonic()
             losses = dict(zip(METRICS, metrics.tolist(), strict=True))
-            self._board.step.remote({"epoch": epoch, "step": step, "steps": steps, **losses})
+            self._board.step.remote({"epoch": epoch + 1, "step": step, "steps": steps, **losses})
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Tells of an epoch, and waits until the board has it."""
@@ -69,35 +69,39 @@ class ProgressBar:
     """
 
     def __init__(self, epochs: int, done: int = 0) -> None:
-        self.epochs, self.done, self.started = epochs, done, time.monotonic()
+        self.epochs = epochs
+        self.started: tuple[float, float] | None = None  # when the first news came, and from which position
         self.bar: tqdm | None = None
         if sys.stderr.isatty():
             layout = "training {percentage:3.0f}%|{bar:20}| {desc}"
             self.bar = tqdm(total=epochs, initial=done, bar_format=layout)
-        self.last_line = self.started
+        self.last_line = time.monotonic()
 
     def show_step(self, newest: dict[str, Any]) -> None:
-        """Within an epoch: its number, counted from 0, the step, steps an epoch, and the step's losses."""
+        """Within an epoch: its number, the step, steps an epoch, and the step's losses."""
         epoch = newest["epoch"]
-        self._show(epoch + newest["step"] / newest["steps"], epoch + 1, newest)
+        self._show(epoch - 1 + newest["step"] / newest["steps"], epoch, newest, last=False)
 
     def show_epoch(self, record: dict[str, Any]) -> None:
         """After an epoch: its record."""
-        self._show(record["epoch"], record["epoch"], record)
+        self._show(record["epoch"], record["epoch"], record, last=record["epoch"] == self.epochs)
 
-    def _show(self, position: float, epoch: int, state: dict[str, Any]) -> None:
+    def _show(self, position: float, epoch: int, state: dict[str, Any], *, last: bool) -> None:
         text = f"epoch {epoch}/{self.epochs}{self._time_left(position)} {describe(state)}"
         if self.bar is not None:
             self.bar.n = position
             self.bar.set_description_str(text)
-        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES or position == self.epochs:
+        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES or last:
             self.last_line = time.monotonic()
             print(text, flush=True)
 
     def _time_left(self, position: float) -> str:
-        if position <= self.done:
+        """By the speed since the first news: what came before it was the start of processes."""
+        now = time.monotonic()
+        since, start = self.started = self.started or (now, position)
+        if position <= start:
             return ""
-        left = (time.monotonic() - self.started) / (position - self.done) * (self.epochs - position)
+        left = (now - since) / (position - start) * (self.epochs - position)
         return f", {int(left // 60)}:{int(left % 60):02d} left"
 
     def close(self) -> None:
@@ -137,6 +141,7 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._warned = False
+        self._newest: dict[str, Any] = {}
 
     def __enter__(self) -> "Watcher":
         self._thread.start()
@@ -162,8 +167,9 @@ class Watcher:
                 self._seen_epochs.add(record["epoch"])
                 self._record(record)
                 self._bar.show_epoch(record)
-        if newest and not records:
+        if newest != self._newest and newest["epoch"] not in self._seen_epochs:
             self._bar.show_step(newest)
+        self._newest = newest
 
     def _record(self, record: dict[str, Any]) -> None:
         try:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -40,11 +40,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-def shell(command: str, home: Path, **extra: str) -> str:
-    env = job.environment(HOME=str(home), **extra)
+def shell(command: str, env: Mapping[str, str]) -> str:
+    """Runs a command, which has to end well, and returns what it printed."""
     done = subprocess.run(command, shell=True, cwd=job.ROOT, env=env, capture_output=True, text=True, timeout=290)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def png_of(image: NDArray[np.uint8]) -> bytes:
@@ -65,7 +65,7 @@ def test_every_command_is_known_here() -> None:
 
 def test_make_targets_are_what_this_suite_and_the_next_test_run() -> None:
     plans = {
-        target: shell(f"make --no-print-directory --dry-run --always-make {target}", Path.home())
+        target: shell(f"make --no-print-directory --dry-run --always-make {target}", os.environ)
         for target in ("run", "test")
     }
     assert command("make run") == "make run"
@@ -77,7 +77,7 @@ def test_make_targets_are_what_this_suite_and_the_next_test_run() -> None:
 @pytest.fixture(scope="module")
 def default_run(home: Path) -> tuple[str, Path]:
     """`make run`, whole, in the environment that is there already: what it printed, and its folder."""
-    output = shell(command("make run"), home)
+    output = shell(command("make run"), job.environment(HOME=str(home)))
     (folder,) = (home / "ordclust_runs").glob("digits-*")
     return output, folder / "results"
 
@@ -91,7 +91,36 @@ def test_default_run_reaches_its_targets(default_run: tuple[str, Path]) -> None:
     assert f"results: {folder}" in output
 
 
-def test_parquet(home: Path) -> None:
+@pytest.fixture(scope="module")
+def cluster(home: Path) -> Iterator[dict[str, str]]:
+    """The README's cluster, from `ray get-auth-token` to `ray stop`: the environment of its users."""
+    if any("raylet" in process.name() for process in psutil.process_iter()):
+        pytest.skip("another Ray runs on this machine, and `ray stop` would end it")
+    name, mode = command("export RAY_AUTH_MODE").removeprefix("export ").split("=")
+    env = {key: value for key, value in job.environment().items() if key != "RAY_ADDRESS"}
+    env |= {"HOME": str(home), name: mode}
+    (home / ".ray" / "auth_token").unlink(missing_ok=True)
+    shell(command("ray get-auth-token"), env)
+    shell(command("ray start"), env)
+    yield env
+    shell(command("ray stop"), env)
+
+
+def test_job_on_the_cluster(cluster: dict[str, str]) -> None:
+    output = shell(f"{command('ray job submit')} digits {SHORT}", cluster)
+    assert "succeeded" in output
+    assert re.search(r"MAE +[01]\.", output)
+
+
+def test_without_the_token_nobody_submits(cluster: dict[str, str], tmp_path: Path) -> None:
+    stranger = cluster | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+    line = [*shlex.split(command("ray job submit")), "digits", *shlex.split(SHORT)]
+    done = subprocess.run(line, cwd=job.ROOT, env=stranger, capture_output=True, text=True, timeout=100)
+    assert done.returncode != 0
+    assert "401" in done.stdout + done.stderr or "nauthorized" in done.stdout + done.stderr
+
+
+def test_parquet(cluster: dict[str, str], home: Path) -> None:
     """The README's own file where this machine has it, else one like it: images, severities, kinds."""
     line = command("python jobs/train_drc.py coffee")
     if not COFFEE.exists():
@@ -103,11 +132,11 @@ def test_parquet(home: Path) -> None:
         }
         pq.write_table(pa.table(columns), home / "leaves.parquet")
         line = line.replace("../shared/data/coffee_leaf.parquet", str(home / "leaves.parquet"))
-    output = shell(f"{line} {SHORT} --data.image-size 16", home)
+    output = shell(f"{line} {SHORT} --data.image-size 16", cluster)
     assert re.search(r"NMI above lowest rank +[01]\.", output)
 
 
-def test_folder_of_images(home: Path) -> None:
+def test_folder_of_images(cluster: dict[str, str], home: Path) -> None:
     """With groups, a split of its own and a truncated file; in a terminal, where a bar is drawn."""
     planted = planted_images(120, seed=3)
     folder = home / "my_images"
@@ -121,7 +150,7 @@ def test_folder_of_images(home: Path) -> None:
     (folder / "7.png").write_bytes(whole[: len(whole) // 2])
     own = command("python jobs/train_drc.py paper").replace("my_images", shlex.quote(str(folder)))
     own += f" --data.group-column kind --data.split-column part --data.image-size 16 --run.name own {SHORT}"
-    output = job.in_terminal(own, job.environment(HOME=str(home)))
+    output = job.in_terminal(own, cluster)
     assert "119 images, 89 to train on, 1 broken" in output
     assert re.search(r"training 100%\|█+\| epoch 4/4", output)
     assert "k-means on pixels" in output
@@ -131,26 +160,9 @@ def test_folder_of_images(home: Path) -> None:
 
 
 def test_help(home: Path) -> None:
-    text = shell(command("python jobs/train_drc.py --help"), home)
+    text = shell(command("python jobs/train_drc.py --help"), job.environment(HOME=str(home)))
     for words in ("--data.rank-column", "coffee", "--clustering.repulsion"):
         assert words in text
-
-
-def test_cluster(home: Path) -> None:
-    if any("raylet" in process.name() for process in psutil.process_iter()):
-        pytest.skip("another Ray runs on this machine, and `ray stop` would end it")
-    name, mode = command("export RAY_AUTH_MODE").removeprefix("export ").split("=")
-    env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    env |= {"PATH": job.environment()["PATH"], "HOME": str(home), name: mode}
-    (home / ".ray" / "auth_token").unlink(missing_ok=True)
-    submit = command("ray job submit")
-    lines = [command("ray get-auth-token"), command("ray start"), f"{submit} digits {SHORT}", command("ray stop")]
-    for line in lines:
-        done = subprocess.run(line, shell=True, cwd=job.ROOT, env=env, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stdout + done.stderr
-        if line.startswith(submit):
-            assert "succeeded" in done.stdout + done.stderr
-            assert re.search(r"MAE +0\.", done.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.planted import GROUPS, planted_config, planted_images, train
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core.order import similar_levels
+from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.training.checkpoint import restore, save_shard, save_training
 from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
 from ordclust_ray.training.orid import OridTrainer
+from ordclust_ray.training.shard_data import ShardData
 
 PLANTED = planted_images(150, seed=0)
+CPU, N = torch.device("cpu"), len(PLANTED.images)
 
 
 def config(k: int = GROUPS, **training: int) -> DrcConfig:
@@ -99,3 +104,95 @@ def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(pickle.UnpicklingError, match="weights_only"):
         restore(tmp_path)
     assert not (tmp_path / "owned").exists()
+
+
+# --- several processes, several pools ---------------------------------------------------------------------------------
+
+
+def _process(rank: int, size: int, folder: str) -> None:
+    """Three epochs on every second instance, with the gradients of both processes."""
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
+    torch.manual_seed(0)
+    rows = np.arange(N)[rank::size]
+    arrays = (PLANTED.images[rows], rows, PLANTED.ranks[rows] - 1, PLANTED.groups[rows])
+    first, last = map(torch.from_numpy, similar_levels(np.arange(1.0, 9.0), 0.0))
+    trainer = OridTrainer(config(), CPU, DistributedDataParallel)
+    found = DrcOrid(config(), Problem(N, first, last, GROUPS), InMemoryData(*map(torch.from_numpy, arrays)), trainer)
+    for _ in range(3):
+        found.run_epoch()
+    checkpoint = Path(folder) / f"of-{rank}"
+    checkpoint.mkdir()
+    save_training(checkpoint, trainer.state_dict(), found.history, found.centroids)
+    for folder_of_rank in (Path(folder), checkpoint):
+        save_shard(folder_of_rank, rank, {"instance_ids": found.data.instance_ids, "assignments": found.assignments})
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left."""
+    folder = tmp_path_factory.mktemp("processes")
+    spawn(_process, args=(2, str(folder)), nprocs=2)
+    return folder
+
+
+def test_processes_have_one_network_and_one_history(folder: Path) -> None:
+    first, second = (restore(folder / f"of-{rank}") for rank in range(2))
+    for network in ("orid", "discriminator"):
+        for name, tensor in first.state[network].items():
+            if network == "orid" or "running" not in name:  # D is only ever used in training, on its batch's statistics
+                assert torch.equal(second.state[network][name], tensor), name
+    assert first.centroids is not None
+    assert second.centroids is not None
+    assert torch.equal(first.centroids, second.centroids)
+    for mine, theirs in zip(first.history, second.history, strict=True):
+        different = {name for name in mine if mine[name] != theirs[name]}
+        assert different <= {"seconds", "pairs_per_second"}
+    assert first.history[-1]["cluster_sizes"] == torch.bincount(assignments(folder), minlength=GROUPS).tolist()
+
+
+def assignments(folder: Path) -> torch.Tensor:
+    """Of both processes, by instance id."""
+    whole = folder / "of-0"
+    for file in folder.glob("shard-*.safetensors"):
+        (whole / file.name).write_bytes(file.read_bytes())
+    return restore(whole).assignments_of(torch.arange(N))
+
+
+def test_another_number_of_processes_goes_on(folder: Path) -> None:
+    clusters = assignments(folder)
+    restored, alone = restore(folder / "of-0"), model(config())
+    alone.trainer.load_state_dict(restored.state)
+    alone.history, alone.centroids, alone.assignments = restored.history, restored.centroids, clusters
+    for _ in range(2):
+        alone.run_epoch()
+    assert [record["epoch"] for record in alone.history] == [1, 2, 3, 4, 5]
+    assert sum(alone.history[-1]["cluster_sizes"]) == N
+    assert alone.history[-1]["changed"] < 0.5  # it went on from their clusters, it did not start anew
+    with pytest.raises(ValueError, match=f"1 instances are not in the checkpoint; the first is {N}"):
+        restored.assignments_of(torch.arange(N + 1))
+
+
+def test_several_pools_train_and_cluster_every_instance(prepared: Prepared) -> None:
+    settings = replace(config(), training=replace(config().training, batch_size=8))
+    steps: list[tuple[int, int, int]] = []
+    first, last = map(torch.from_numpy, similar_levels(prepared.rank_levels, 0.0))
+    problem = Problem(prepared.train.count(), first, last, len(prepared.groups))
+    models = []
+    for pool_images in (20, 500):
+        torch.manual_seed(0)
+        data = ShardData(prepared.train.iterator(), prepared.train.count(), 0, 1, pool_images, CPU)
+        models.append(DrcOrid(settings, problem, data, OridTrainer(settings, CPU)))
+    several, one = models
+    several._on_step = lambda epoch, step, of, metrics: steps.append((epoch, step, of))
+    for mine, theirs in zip(several.features(), one.features(), strict=True):
+        torch.testing.assert_close(mine, theirs)  # the rows of the instance ids, whatever the pools
+    for _ in range(3):
+        several.run_epoch()
+    assert several.data.num_pools == 5
+    of = 5 * 3  # five pools of 16 or 17 images in batches of at most 8
+    assert steps == [(epoch, step, of) for epoch in range(3) for step in range(1, of + 1)]
+    assert sum(several.history[-1]["cluster_sizes"]) == prepared.train.count()
+    assert torch.bincount(several.assignments).tolist() == several.history[-1]["cluster_sizes"]
