@@ -39,7 +39,9 @@ def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: 
     except SystemExit as ended:
         if not ended.code:  # --help
             raise
-        stop(_in_one_line(complaint.getvalue()))
+        text = _in_one_line(complaint.getvalue())
+        unknown = re.fullmatch(r"Unrecognized options: (\w+); --help lists all", text)
+        stop(f"recipe {unknown[1]!r} has to come first, and alone" if unknown and unknown[1] in recipes else text)
     except ValueError as error:
         stop(str(error))
     return name, parsed

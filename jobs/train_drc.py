@@ -25,7 +25,7 @@ from ordclust_ray.core.order import similar_levels
 from ordclust_ray.data.prepare import Prepared, TooManyBrokenError, open_checked, prepare
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import build_estimator, estimate_ranks, save_estimator
-from ordclust_ray.evaluation import Results, evaluate, sample_images
+from ordclust_ray.evaluation import RESULTS, Results, evaluate, sample_images
 from ordclust_ray.preflight import make_storage, preflight
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.recipes import RECIPES
@@ -47,20 +47,21 @@ def main(arguments: list[str]) -> None:
         refuse_other_settings(config, folder)
         source = open_checked(config)
         make_storage(config.run.storage_path)
-        uri = resolve_uri(config.run.tracking_uri, config.run.storage_path)
-        tracker = Tracker(uri, config.run.experiment, name, folder)
-        if tracker.finished:
-            say_results(Results.read(folder / "results"), tracker, folder)
-            return
         with only_driver(folder):
-            run(recipe, config, source, tracker, folder)
+            uri = resolve_uri(config.run.tracking_uri, config.run.storage_path)
+            tracker = Tracker(uri, config.run.experiment, name, folder)
+            if tracker.finished and (folder / "results" / RESULTS).exists():
+                print(f"run {name} is finished; its results:")
+                say_results(Results.read(folder / "results"), tracker, folder)
+            else:
+                run(recipe, config, source, tracker, folder)
     except TooManyBrokenError as error:
         error.broken.to_csv(folder / "broken_images.csv")
         stop(f"{error}; all of them in {folder / 'broken_images.csv'}")
     except InputError as error:
         stop(str(error))
     except (TrainingStopped, KeyboardInterrupt) as error:
-        stop(f"{error or 'interrupted'}; continue with --run.name {name} and the same settings")
+        stop(f"{str(error) or 'interrupted'}; continue with --run.name {name} and the same settings")
 
 
 def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder: Path) -> None:
@@ -71,13 +72,14 @@ def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder
     prepared = prepare(source, config)
     print(f"{len(prepared.manifest)} images, {prepared.train.count()} to train on, {len(prepared.broken)} broken")
     refuse_other_data(prepared, folder)
-    (folder / SETTINGS).write_text(json.dumps(kept(config), indent=1))
+    write_once(folder / SETTINGS, kept(config))
     tracker.start({"recipe": recipe, **config.flat()})
     try:
         checkpoint = train(config, prepared, tracker, folder.name, use_gpu)
         results = conclude(config, prepared, restore(checkpoint), load_references(checkpoint), tracker, folder)
     except BaseException:
-        tracker.finish("FAILED")
+        with contextlib.suppress(Exception):  # a store that is down does not hide what happened
+            tracker.finish("FAILED")
         raise
     tracker.finish()
     say_results(results, tracker, folder)
@@ -93,11 +95,13 @@ def say_results(results: Results, tracker: Tracker, folder: Path) -> None:
 def only_driver(folder: Path) -> Iterator[None]:
     """Holds the run's folder; the system lets go of it when the process ends, however it does."""
     folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / ".lock")
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"run {folder.name!r} is trained by another process just now; name it differently") from None
+    with lock:
+        yield
 
 
 def refuse_other_settings(config: DrcConfig, folder: Path) -> None:
@@ -117,10 +121,18 @@ def refuse_other_data(prepared: Prepared, folder: Path) -> None:
     file, now = folder / "data.json", {"images": len(prepared.manifest), "sha256": prepared.fingerprint()}
     if file.exists() and (earlier := json.loads(file.read_text())) != now:
         raise InputError(
-            f"run {folder.name!r} was started with other data ({earlier['images']} usable images or other ranks; now "
-            f"{now['images']}); name it differently"
+            f"run {folder.name!r} was started with other images, ranks or split ({earlier['images']} usable images "
+            f"then, {now['images']} now); name it differently"
         )
-    file.write_text(json.dumps(now))
+    write_once(file, now)
+
+
+def write_once(file: Path, values: dict[str, Any]) -> None:
+    """As JSON, whole or not at all, unless it is there."""
+    if not file.exists():
+        whole = file.with_suffix(".new")
+        whole.write_text(json.dumps(values, indent=1))
+        whole.replace(file)
 
 
 def kept(config: DrcConfig) -> dict[str, Any]:

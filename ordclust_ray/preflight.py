@@ -35,7 +35,9 @@ def preflight(training: TrainingConfig, storage: Path) -> tuple[list[str], bool]
         )
     room = room_for_workers([node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]], each)
     if room < workers:
-        raise InputError(f"{plan}: the machines have room for {room}, as each worker has to fit on one of them")
+        raise InputError(
+            f"{plan}: beside a whole CPU for data the machines have room for {room}, as a worker has to fit on one"
+        )
     if 0 < gpus < workers:
         raise InputError(f"{plan}: more workers than GPUs; lower --training.num-workers to {gpus}")
     free, memory = shutil.disk_usage(storage).free, resources.get("object_store_memory", 0.0)
@@ -47,12 +49,14 @@ def preflight(training: TrainingConfig, storage: Path) -> tuple[list[str], bool]
 
 
 def room_for_workers(cpus: list[float], each: float) -> int:
-    """How many workers fit on machines with so many CPUs: a worker is not divided.
+    """How many workers fit on machines with so many CPUs, one CPU of which is kept for data; none is divided.
 
-    >>> room_for_workers([4, 1, 1], 2), room_for_workers([2], 0.4)
-    (2, 5)
+    >>> room_for_workers([4, 1, 1], 2), room_for_workers([2, 2], 1.5), room_for_workers([2], 0.4)
+    (2, 1, 2)
     """
-    return sum(int(machine / each + 1e-9) for machine in cpus)
+    room = [int(machine / each + 1e-9) for machine in cpus]
+    with_data = [int(max(machine - 1, 0) / each + 1e-9) for machine in cpus]
+    return sum(room) - min(a - b for a, b, machine in zip(room, with_data, cpus, strict=True) if machine >= 1)
 
 
 def make_storage(storage: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 from tqdm import tqdm
 
-from ordclust_ray.training.orid import METRICS
+from ordclust_ray.core.orid_losses import METRICS
 
 SECONDS_BETWEEN_STEPS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
@@ -56,8 +57,9 @@ class Monitor:
             self._board.step.remote({"epoch": epoch + 1, "step": step, "steps": steps, **losses})
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Tells of an epoch, and waits until the board has it."""
-        ray.get(self._board.epoch.remote(record))
+        """Tells of an epoch, and waits until the board has it; without a board the driver reads the checkpoint."""
+        with contextlib.suppress(ray.exceptions.RayActorError):
+            ray.get(self._board.epoch.remote(record))
 
 
 class ProgressBar:
@@ -126,15 +128,17 @@ class Watcher:
 
     Args:
         bar: draws.
-        on_epoch: is called once with each epoch's record. Where it raises, the user is told once, and training and
-            the bar go on.
+        on_epoch: is called once with each epoch's record. Where it raises, the user is told once, and training goes
+            on.
         seen_epochs: whose records are known already.
     """
 
     def __init__(
         self, bar: ProgressBar, on_epoch: Callable[[dict[str, Any]], None], seen_epochs: Collection[int] = ()
     ) -> None:
-        self.board: ActorHandle = ray.remote(num_cpus=0)(Board).remote()
+        here = ray.get_runtime_context().get_node_id()  # other machines may go, and the run goes on
+        pinned = NodeAffinitySchedulingStrategy(here, soft=False)
+        self.board: ActorHandle = ray.remote(num_cpus=0, scheduling_strategy=pinned)(Board).remote()
         self.monitor = Monitor(self.board)
         self._bar, self._on_epoch, self._seen_epochs = bar, on_epoch, set(seen_epochs)
         self._read = 0
@@ -165,8 +169,8 @@ class Watcher:
         for record in records:
             if record["epoch"] not in self._seen_epochs:
                 self._seen_epochs.add(record["epoch"])
-                self._record(record)
                 self._bar.show_epoch(record)
+                self._record(record)
         if newest != self._newest and newest["epoch"] not in self._seen_epochs:
             self._bar.show_step(newest)
         self._newest = newest
@@ -176,5 +180,5 @@ class Watcher:
             self._on_epoch(record)
         except Exception as error:  # a store that is down for a minute must not end a training of days
             if not self._warned:
-                print(f"warning: epoch {record['epoch']} is not recorded yet: {error}", file=sys.stderr, flush=True)
+                tqdm.write(f"warning: epoch {record['epoch']} is not recorded yet: {error}", file=sys.stderr)
             self._warned = True

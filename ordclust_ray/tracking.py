@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,6 @@ from mlflow.types import Schema, TensorSpec
 from ordclust_ray.config import InputError
 from ordclust_ray.core.rank_estimator import RankEstimator
 
-RUN_TAG = "ordclust_ray.run"
 ALIAS = "newest"
 PACKAGES = ("ordclust_ray", "ray", "torch", "mlflow", "numpy", "scikit-learn")
 
@@ -40,39 +40,37 @@ class Tracker:
         uri: MLflow's store.
         experiment: its name.
         name: of the run.
-        folder: of the run; identifies it, and holds its artifacts beside a store that is a file.
+        folder: of the run, where it remembers its MLflow run. Artifacts lie beside it where the store is a file.
 
     Raises:
-        InputError: the store cannot be opened.
+        InputError: the store cannot be used.
     """
 
     def __init__(self, uri: str, experiment: str, name: str, folder: Path) -> None:
-        self.uri, self._name, self._tag = uri, name, folder.as_uri()
-        try:
+        self.uri, self._name, self._memory = uri, name, folder / "mlflow_run"
+        self.run_id = self._memory.read_text() if self._memory.exists() else ""
+        with _usable(uri), FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
             mlflow.set_tracking_uri(uri)
-            with FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
-                self._client = MlflowClient(uri)  # the first on a fresh sqlite file makes its tables
-                found = self._client.get_experiment_by_name(experiment)
-                artifacts = (folder.parent / "mlflow-artifacts").as_uri() if uri.startswith("sqlite") else None
-                self.experiment_id = (
-                    found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
-                )
-            runs = self._client.search_runs([self.experiment_id], f"tags.`{RUN_TAG}` = '{self._tag}'")
-        except Exception as error:  # each kind of store raises what its own library does
-            raise InputError(f"MLflow's store {uri} cannot be used: {' '.join(str(error).split())[:300]}") from None
-        self.run_id: str = runs[0].info.run_id if runs else ""
-        self.finished = bool(runs) and runs[0].info.status == "FINISHED"
+            self._client = MlflowClient(uri)  # the first on a fresh sqlite file makes its tables
+            found = self._client.get_experiment_by_name(experiment)
+            artifacts = (folder.parent / "mlflow-artifacts").as_uri() if uri.startswith("sqlite") else None
+            if found and found.lifecycle_stage != "active":
+                raise ValueError(f"experiment {experiment!r} was deleted there; name it differently or restore it")
+            self.experiment_id = found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
+            self.finished = bool(self.run_id) and self._client.get_run(self.run_id).info.status == "FINISHED"
 
     def start(self, parameters: Mapping[str, Any]) -> None:
         """Makes the run, or goes on with it. The parameters are the settings, by their dotted names."""
-        if not self.run_id:
-            tags = {RUN_TAG: self._tag, "mlflow.runName": self._name, "git_commit": git_commit()}
-            tags |= {f"version.{package}": version(package) for package in PACKAGES}
-            self.run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
-        self._client.update_run(self.run_id, status="RUNNING")
-        known = self._client.get_run(self.run_id).data.params
-        new = [Param(key, str(value)) for key, value in parameters.items() if key not in known]
-        self._client.log_batch(self.run_id, params=new)
+        with _usable(self.uri):
+            if not self.run_id:
+                tags = {"mlflow.runName": self._name, "git_commit": git_commit()}
+                tags |= {f"version.{package}": version(package) for package in PACKAGES}
+                self.run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
+                self._memory.write_text(self.run_id)
+            self._client.update_run(self.run_id, status="RUNNING")
+            known = self._client.get_run(self.run_id).data.params
+            new = [Param(key, str(value)) for key, value in parameters.items() if key not in known]
+            self._client.log_batch(self.run_id, params=new)
 
     def logged_epochs(self) -> set[int]:
         """Epochs that are recorded already, by an earlier attempt too."""
@@ -130,7 +128,16 @@ class Tracker:
             return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         program = Path(sys.executable).with_name("mlflow")
         on_path = shutil.which("mlflow") == str(program)
-        return f"{'mlflow' if on_path else program} ui --backend-store-uri {self.uri}"
+        return shlex.join(["mlflow" if on_path else str(program), "ui", "--backend-store-uri", self.uri])
+
+
+@contextlib.contextmanager
+def _usable(uri: str) -> Iterator[None]:
+    """What a store's library raises, whichever it is, in one line."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"MLflow's store {uri} cannot be used: {' '.join(str(error).split())[:300]}") from None
 
 
 @contextlib.contextmanager

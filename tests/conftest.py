@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("a test was skipped, which --no-skips forbids", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -47,7 +48,7 @@ def local_ray() -> Iterator[None]:
     if tuple(map(int, ray.__version__.split(".")[:2])) < (2, 55):
         ray.init(local_mode=True)
     else:
-        ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="WARNING")
+        ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False, logging_level="WARNING")
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     yield

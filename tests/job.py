@@ -18,10 +18,10 @@ SMALL = ["--model.width", "0.1", "--model.order-dim", "16", "--model.identity-di
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """A Ray of the job's own, whatever else runs on the machine; the environment's programs first."""
+    """A Ray of the job's own, without GPUs, whatever the machine has and runs; the environment's programs first."""
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}  # MLflow sets it
-    return {**inherited, "RAY_ADDRESS": "local", "PATH": programs, **extra}
+    return {**inherited, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "", "PATH": programs, **extra}
 
 
 def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
@@ -70,11 +70,10 @@ def kill(pid: int) -> None:
 
 def in_terminal(command: str, env: Mapping[str, str]) -> str:
     """Runs a shell command, which has to end well, with a terminal as its output, and returns what it drew."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(ROOT)
-        os.execve("/bin/sh", ["sh", "-c", command], env)
+    terminal, inside = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 120))
+    process = subprocess.Popen(command, shell=True, cwd=ROOT, env=env, stdin=inside, stdout=inside, stderr=inside)
+    os.close(inside)
     drawn = b""
     while True:
         try:
@@ -84,7 +83,7 @@ def in_terminal(command: str, env: Mapping[str, str]) -> str:
         if not piece:
             break
         drawn += piece
-    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
     text = drawn.decode(errors="replace")
-    assert status == 0, text
+    assert process.wait() == 0, text
     return text

@@ -131,7 +131,10 @@ WRONG = {
     "missing value before a flag": ("--run.name --run.seed 3", ["--run.name"]),
     "boolean without a value": ("--training.flip", ["--training.flip", "Expected 1 value"]),
     "extra word": ("digits extra", ["extra", "--help"]),
-    "recipe after flags": ("--training.flip False coffee", ["coffee", "--help"]),
+    "recipe after flags": ("--training.flip False coffee", ["recipe 'coffee' has to come first, and alone"]),
+    "name that is taken": ("--run.name mlflow.db", ["--run.name is 'mlflow.db'", "are taken"]),
+    "address for a folder": ("--run.storage s3://b/runs", ["--run.storage is 's3://b/runs'; it must be a folder"]),
+    "experiment": ("--run.experiment a/b", ["--run.experiment is 'a/b'; it must not hold"]),
     "two mistakes": ("--training.batch-size many --rank.scale log", ["--rank.scale", "'log'"]),
 }
 
@@ -218,6 +221,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     (folder / "ragged" / "ranks.csv").write_text("image,rank\na.png,1\nb.png,2,3\n")
     (folder / "ranked").mkdir()
     (folder / "ranked" / "ranks.csv").write_text("image,rank\na.png,1\nb.png,tall\n")
+    (folder / "odd" / "ranks.csv").mkdir(parents=True)
     calls = {
         "recipe": ["nosuch"],
         "flag": ["--training.batchsize", "3"],
@@ -226,6 +230,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
         "column": ["--run.name", "b", "--data.path", str(folder / "ranked"), "--data.rank-column", "age"],
         "rank": ["--run.name", "c", "--data.path", str(folder / "ranked")],
         "csv": ["--run.name", "d", "--data.path", str(folder / "ragged")],
+        "group": ["--run.name", "e", "--data.group-column", "kind"],
+        "csv that is a folder": ["--run.name", "f", "--data.path", str(folder / "odd")],
+        "store": ["--run.name", "g", "--run.tracking-uri", "nonsense://x"],
         "first": ["--run.name", "again", "--data.path", str(folder / "mistyped")],
         "second": ["--run.name", "again", "--data.path", str(folder / "ranked")],
     }
@@ -254,6 +261,9 @@ def test_wrong_input_starts_no_ray(ended: Ended) -> None:
         ("path", r"--data.path is '.*/nowhere'; there is no such file or folder"),
         ("column", r".*/ranks.csv has no column 'age'; its columns are image, rank"),
         ("rank", r"column 'rank' has 1 missing or non-numeric ranks; the first is 'tall' at .*/b.png"),
+        ("group", r"--data.group-column is 'kind', which means nothing for --data.path digits"),
+        ("csv that is a folder", r".*/odd/ranks.csv is not a CSV file: .*"),
+        ("store", r"MLflow's store nonsense://x cannot be used: .*"),
         ("csv", r".*/ranks.csv.*[Ee]xpected 2 fields in line 3, saw 3.*"),
     ],
 )

@@ -83,3 +83,9 @@ def test_lengths_that_differ_are_named() -> None:
     images, ranks = digits()
     with pytest.raises(ValueError, match=r"60.*59|59.*60"):
         figures.cluster_montage(images, ranks[:-1], np.zeros(60, int), np.zeros(60), num_clusters=1)
+
+
+def test_map_of_features_of_one_dimension() -> None:
+    rng = np.random.default_rng(0)
+    figure = figures.feature_map(rng.normal(size=(30, 1)), rng.normal(size=30), np.arange(30) % 2, title="t", seed=0)
+    assert np.shape(figure.axes[0].collections[0].get_offsets()) == (30, 2)

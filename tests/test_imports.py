@@ -11,8 +11,8 @@ PACKAGE = ROOT / "ordclust_ray"
 LAYERS = [
     {"core"},
     {"config"},
-    {"recipes", "data", "clustering", "preflight", "figures"},
-    {"training", "progress"},
+    {"recipes", "data", "clustering", "progress", "preflight", "figures"},
+    {"training"},
     {"estimation"},
     {"evaluation", "showing", "tracking"},
 ]

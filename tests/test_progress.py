@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
+from ordclust_ray.core.orid_losses import METRICS
 from ordclust_ray.progress import ProgressBar, Watcher
-from ordclust_ray.training.orid import METRICS
 
 RECORD = {"reconstruction": 0.25, "comparison": 0.5, "pair_accuracy": 0.75}
 CLUSTERED = RECORD | {"centroid_affinity": -0.31, "changed": 0.042, "nmi": 0.5}

@@ -94,7 +94,7 @@ def test_default_run_reaches_its_targets(default_run: tuple[str, Path]) -> None:
 @pytest.fixture(scope="module")
 def cluster(home: Path) -> Iterator[dict[str, str]]:
     """The README's cluster, from `ray get-auth-token` to `ray stop`: the environment of its users."""
-    if any("raylet" in process.name() for process in psutil.process_iter()):
+    if any("raylet" in (process.info["name"] or "") for process in psutil.process_iter(["name"])):
         pytest.skip("another Ray runs on this machine, and `ray stop` would end it")
     name, mode = command("export RAY_AUTH_MODE").removeprefix("export ").split("=")
     env = {key: value for key, value in job.environment().items() if key != "RAY_ADDRESS"}

@@ -54,15 +54,6 @@ def test_few_images_in_the_sample(trained: Trained, prepared: Prepared, estimate
     assert all(picture.std() > 0 for picture in pictures)
 
 
-def test_features_of_one_dimension(trained: Trained, prepared: Prepared, estimates: Path, tmp_path: Path) -> None:
-    from ordclust_ray import figures
-
-    rng = np.random.default_rng(0)
-    figure = figures.feature_map(rng.normal(size=(30, 1)), rng.normal(size=30), np.arange(30) % 2, title="t", seed=0)
-    figure.savefig(tmp_path / "map.png")
-    assert np.shape(figure.axes[0].collections[0].get_offsets()) == (30, 2)
-
-
 def test_k_of_1_has_no_curves_but_says_so(
     trained: Trained, prepared: Prepared, estimates: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """The record in a real MLflow store: whole, found again, and never in the way."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ def tracker(folder: Path, name: str = "leaves") -> Tracker:
 
 
 def test_a_name_has_one_run_however_often_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "leaves").mkdir()
     first = tracker(tmp_path)
     first.start({"run.seed": 3})
     first.epoch({"epoch": 1, "pair_accuracy": 0.5})
@@ -29,13 +31,21 @@ def test_a_name_has_one_run_however_often_it_starts(tmp_path: Path) -> None:
     assert run.data.params == {"run.seed": "3", "rank.tolerance": "0.1"}
     again.finish()
     assert tracker(tmp_path).finished
-    other = tracker(tmp_path, 'it\'s "another"')
-    assert not other.finished
-    other.start({})
-    assert other.run_id != first.run_id
+    shutil.rmtree(tmp_path / "leaves")  # the folder is gone, and its run with it
+    anew = tracker(tmp_path)
+    assert not anew.finished
+    assert anew.run_id == ""
+
+
+def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:
+    first = tracker(tmp_path)
+    MlflowClient(first.uri).delete_experiment(first.experiment_id)
+    with pytest.raises(InputError, match="experiment 'drc-orid' was deleted there; name it differently or restore it"):
+        tracker(tmp_path)
 
 
 def test_an_epoch_is_recorded_with_all_its_numbers(tmp_path: Path) -> None:
+    (tmp_path / "leaves").mkdir()
     run = tracker(tmp_path)
     run.start({})
     run.epoch(
@@ -53,6 +63,7 @@ def test_a_store_that_cannot_be_opened_is_named(uri: str, tmp_path: Path) -> Non
 
 
 def test_where_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaves").mkdir()
     run = tracker(tmp_path)
     run.start({})
     monkeypatch.setenv("PATH", os.defpath)  # as after `make run`: the environment is not active

@@ -1,5 +1,6 @@
 """`jobs/train_drc.py` as a user runs it: its output, its files, its record, and what kill -9 does to it."""
 
+import contextlib
 import json
 import signal
 import sqlite3
@@ -117,7 +118,9 @@ def test_finished_run_of_the_same_name_is_read_not_repeated(undisturbed: str, st
     assert "CPUs" not in again  # no Ray was started
     end = [line.strip() for line in undisturbed.splitlines() if "pid=" not in line]
     table = next(i for i, line in enumerate(end) if "DRC-ORID" in line and "median" in line)
-    assert [line.strip() for line in again.strip().splitlines()] == end[table:]
+    first, *rest = [line.strip() for line in again.strip().splitlines()]
+    assert first == "run undisturbed is finished; its results:"
+    assert rest == ["", *end[table:]]
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     assert [int(version.version) for version in client.search_model_versions("name = 'drc-orid'")] == [1]
 
@@ -136,7 +139,7 @@ def test_other_data_are_refused(prepared: Prepared, tmp_path: Path) -> None:
     refuse_other_data(prepared, tmp_path)  # the same again
     manifest = prepared.manifest.copy()
     manifest.loc[manifest.index[7], "rank"] = 3.5
-    with pytest.raises(InputError, match=r"was started with other data \(101 usable images or other ranks; now 101\)"):
+    with pytest.raises(InputError, match=r"other images, ranks or split \(101 usable images then, 101 now\)"):
         refuse_other_data(replace(prepared, manifest=manifest), tmp_path)
 
 
@@ -179,13 +182,13 @@ def test_interrupted_and_killed_runs_end_as_the_undisturbed_one(undisturbed: str
     pd.testing.assert_series_equal(found["cluster"], expected["cluster"])
     pd.testing.assert_series_equal(found["estimate"], expected["estimate"])
     assert status(storage, "disturbed") == "FINISHED"
-    with sqlite3.connect(storage / "mlflow.db") as database:
+    with contextlib.closing(sqlite3.connect(storage / "mlflow.db")) as database:
         query = "select count(*), count(distinct step) from metrics natural join runs where name = ? and key = ?"
         assert database.execute(query, ("disturbed", "comparison")).fetchone() == (9, 9)
 
 
 def status(storage: Path, name: str) -> str:
     """Of a run, in MLflow."""
-    with sqlite3.connect(storage / "mlflow.db") as database:
+    with contextlib.closing(sqlite3.connect(storage / "mlflow.db")) as database:
         (found,) = database.execute("select status from runs where name = ?", (name,)).fetchone()
     return str(found)

@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+METRICS = ("reconstruction", "clustering", "comparison", "generator", "discriminator", "pair_accuracy")
+"""What is measured of a training step, in this order: the losses, and the share of orders that were right."""
+
 
 def reconstruction_loss(decoded: Float[Tensor, "N C H W"], images: Float[Tensor, "N C H W"]) -> Float[Tensor, ""]:
     """Mean absolute error of a pixel, in units of the images' range [-1, 1] (25)."""

@@ -42,7 +42,9 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
                 raise BrokenImageError(f"{width} x {height} pixels, more than {max_pixels}")
             image.draft("RGB", (size, size))  # JPEG: decode at a fraction of the size
             upright = ImageOps.exif_transpose(image)
-            return np.asarray(_eight_bit(upright).convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+            return np.asarray(
+                _eight_bit(upright, image.format).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+            )
     except BrokenImageError:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes
@@ -50,14 +52,13 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
         raise BrokenImageError(f"{type(error).__name__}: {said[:200]}") from error
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, form: str | None) -> Image.Image:
     """16-bit greys would be clipped at 255 by a plain conversion; 32-bit and float pixels have no range to go by."""
     if not image.mode.startswith(("I", "F")):
         return image
-    grey = np.asarray(image)
-    if image.mode == "F" or grey.min() < 0 or grey.max() > 0xFFFF:
+    if not image.mode.startswith("I;16") and form != "PPM":  # Pillow holds 16 bits of a PGM in 32
         raise BrokenImageError("32-bit pixels, of no known range; 8 or 16 bits a channel are")
-    return Image.fromarray((grey >> 8).astype(np.uint8))
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def decode_batch(batch: dict[str, np.ndarray], size: int, max_pixels: int) -> dict[str, np.ndarray]:

@@ -157,10 +157,9 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
     columns = _small_columns(len(source.manifest), manifest, rank_levels, groups, seed)
     rows = decoded.map_batches(_join, fn_args=(ray.put(columns),), batch_size=256)
     # The sort comes last: an operator after it would pass blocks on in the order in which they are done.
-    train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group"])
-    test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS)
-    train_rows, test_rows = (rows.sort("key").materialize() for rows in (train_rows, test_rows))
-    return Prepared(train_rows, test_rows, manifest, rank_levels, groups, broken)
+    train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group"]).sort("key")
+    test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS).sort("key")
+    return Prepared(train_rows.materialize(), test_rows.materialize(), manifest, rank_levels, groups, broken)
 
 
 def _broken(decoded: ray.data.Dataset, manifest: pd.DataFrame) -> pd.DataFrame:

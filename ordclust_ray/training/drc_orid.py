@@ -23,11 +23,11 @@ from ordclust_ray.clustering.collective import (
 )
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized_mutual_information
+from ordclust_ray.core.orid_losses import METRICS
 from ordclust_ray.core.pairs import PairSampler
 from ordclust_ray.core.repulsive_kmeans import centroid_rule, floor_size, kmeans_start, repulsive_kmeans
 from ordclust_ray.core.shard import Shard
 from ordclust_ray.training.orid import (
-    METRICS,
     OridTrainer,
     Pool,
     base_batches,

@@ -1,6 +1,9 @@
 """The driver's end of training: one Ray Train run, resumed where a run of the same name stopped."""
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import ray.data
@@ -58,19 +61,28 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
-    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        result = trainer.fit()
+        with _restored_interrupt():
+            result = trainer.fit()
     except TrainingFailedError as error:
         raise TrainingStopped(_reason(error)) from error
     except SystemExit:  # Ctrl-C: Ray ends its workers, and then this process
         raise TrainingStopped("interrupted") from None
-    finally:
-        signal.signal(signal.SIGINT, on_interrupt)
     checkpoint: Checkpoint | None = result.checkpoint
     if checkpoint is None or not (Path(checkpoint.path) / REFERENCES).exists():
         raise TrainingStopped("training stopped before its last epoch")
     return Path(checkpoint.path)
+
+
+@contextlib.contextmanager
+def _restored_interrupt() -> Iterator[None]:
+    """Ray Train takes Ctrl-C for itself, in the main thread, and keeps it."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _reason(error: TrainingFailedError) -> str:

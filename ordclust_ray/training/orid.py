@@ -11,9 +11,6 @@ from ordclust_ray.config import DrcConfig
 from ordclust_ray.core import orid_losses
 from ordclust_ray.core.networks import Discriminator, Orid, initialise, to_unit_range
 
-LOSSES = ("reconstruction", "clustering", "comparison", "generator", "discriminator")
-METRICS = (*LOSSES, "pair_accuracy")
-
 
 @dataclass(frozen=True)
 class Pool:

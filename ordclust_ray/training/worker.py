@@ -52,7 +52,7 @@ def _start(job: TrainJob) -> DrcOrid:
     torch.set_num_threads(config.training.threads_per_worker or cores)
     torch.manual_seed(config.run.seed)
     device = ray.train.torch.get_device()
-    torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    torch.backends.cudnn.benchmark = True  # an epoch has few sizes of batches
     trainer = OridTrainer(config, device, _distributed)
     rank = context.get_world_rank()
     rows, pool_images = ray.train.get_dataset_shard("train"), config.data.pool_images

@@ -111,8 +111,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(form: str) -> None:
     "pixels",
     [
         pytest.param(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16), id="float"),
-        pytest.param(np.full((16, 16), 70_000, dtype=np.int32), id="above 16 bits"),
-        pytest.param(np.full((16, 16), -1, dtype=np.int32), id="below 0"),
+        pytest.param(np.arange(256, dtype=np.int32).reshape(16, 16), id="whole numbers"),
     ],
 )
 def test_pixels_of_no_known_range_are_broken_not_clipped(pixels: NDArray[Any]) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ordclust_ray.config import DataConfig, DrcConfig, ModelConfig, TrainingConfig
 from ordclust_ray.core.order import similar_levels
+from ordclust_ray.core.orid_losses import METRICS
 from ordclust_ray.core.pairs import PairSampler
-from ordclust_ray.training.orid import METRICS, OridTrainer, base_batches, flip
+from ordclust_ray.training.orid import OridTrainer, base_batches, flip
 
 CONFIG = DrcConfig(
     data=DataConfig(image_size=16),
