@@ -144,8 +144,8 @@ def kept(config: DrcConfig) -> dict[str, Any]:
 
 
 def start_ray() -> None:
-    """Joins the cluster that the environment names, else starts a local one; quiet, but for warnings."""
-    ray.init(logging_level=logging.WARNING)
+    """Joins the cluster that the environment names, else starts a local one without dashboard; only warnings show."""
+    ray.init(logging_level=logging.WARNING, include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.WARNING)

@@ -141,7 +141,7 @@ def feature_map(features: Floats, ranks: Floats, assignments: Integers, *, title
     _require_same_length(features=features, ranks=ranks, assignments=assignments)
     perplexity = min(30.0, (len(features) - 1) / 3)
     start = "pca" if features.shape[1] > 1 else "random"
-    points = TSNE(init=start, perplexity=perplexity, random_state=seed).fit_transform(features)
+    points = TSNE(init=start, perplexity=perplexity, max_iter=500, random_state=seed).fit_transform(features)
     figure = Figure(figsize=(10.0, 4.6), layout="constrained")
     by_rank, by_cluster = figure.subplots(1, 2)
     style: dict[str, Any] = {"s": 12, "alpha": 0.8, "linewidths": 0}

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).parent.parent
+README_COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    for line in block.strip().splitlines()
+]
 SMALL = ["--model.width", "0.1", "--model.order-dim", "16", "--model.identity-dim", "32", "--training.rounds", "2"]
 
 
@@ -24,11 +30,30 @@ def environment(**extra: str) -> dict[str, str]:
     return {**inherited, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "", "PATH": programs, **extra}
 
 
+def readme(start: str) -> str:
+    """The README's command that begins like this."""
+    (found,) = [line for line in README_COMMANDS if line.startswith(start)]
+    return found
+
+
+def shell(command: str, env: Mapping[str, str]) -> str:
+    """Runs a command, which has to end well, and returns what it printed."""
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=env, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Starts `python jobs/SCRIPT ...`."""
     command = [sys.executable, str(ROOT / "jobs" / script), *arguments]
     output, errors = subprocess.PIPE, subprocess.STDOUT
     return subprocess.Popen(command, cwd=ROOT, env=env or environment(), text=True, stdout=output, stderr=errors)
+
+
+def two_workers(storage: Path, name: str) -> list[str]:
+    """Flags of a small run with two training workers on two CPUs, or fewer cores."""
+    workers = ["--training.num-workers", "2", "--training.cpus-per-worker", "0.5", "--training.threads-per-worker", "1"]
+    return [*SMALL, *workers, "--run.storage", str(storage), "--run.name", name]
 
 
 def run(script: str, *arguments: str) -> str:

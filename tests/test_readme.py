@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -19,17 +19,14 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ClusterRun
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.planted import planted_images
 
-README = (job.ROOT / "README.md").read_text()
-COMMANDS = [
-    line for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) for line in block.strip().splitlines()
-]
-SHORT = " ".join(job.SMALL[:-2]) + " --training.warmup-epochs 1 --training.rounds 1"
+SHORT = " ".join(job.SMALL[:-2]) + " --training.warmup-epochs 1 --training.rounds 1 --training.epochs-per-round 1"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 COFFEE = job.ROOT.parent / "shared" / "data" / "coffee_leaf.parquet"
 
@@ -40,44 +37,32 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-def shell(command: str, env: Mapping[str, str]) -> str:
-    """Runs a command, which has to end well, and returns what it printed."""
-    done = subprocess.run(command, shell=True, cwd=job.ROOT, env=env, capture_output=True, text=True, timeout=290)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 def png_of(image: NDArray[np.uint8]) -> bytes:
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def command(start: str) -> str:
-    (found,) = [line for line in COMMANDS if line.startswith(start)]
-    return found
-
-
 def test_every_command_is_known_here() -> None:
     known = ("make run", "make test", "python jobs/train_drc.py", "export RAY_AUTH_MODE", "ray ", "mlflow ui")
-    assert [line for line in COMMANDS if not line.startswith(known)] == []
+    assert [line for line in job.README_COMMANDS if not line.startswith(known)] == []
 
 
 def test_make_targets_are_what_this_suite_and_the_next_test_run() -> None:
     plans = {
-        target: shell(f"make --no-print-directory --dry-run --always-make {target}", os.environ)
+        target: job.shell(f"make --no-print-directory --dry-run --always-make {target}", os.environ)
         for target in ("run", "test")
     }
-    assert command("make run") == "make run"
+    assert job.readme("make run") == "make run"
     assert plans["run"].splitlines()[-1] == ".venv/bin/python jobs/train_drc.py"
-    assert command("make test") == "make test"
+    assert job.readme("make test") == "make test"
     assert plans["test"].splitlines()[-1] == ".venv/bin/python -m pytest"
 
 
 @pytest.fixture(scope="module")
 def default_run(home: Path) -> tuple[str, Path]:
     """`make run`, whole, in the environment that is there already: what it printed, and its folder."""
-    output = shell(command("make run"), job.environment(HOME=str(home)))
+    output = job.shell(job.readme("make run"), job.environment(HOME=str(home)))
     (folder,) = (home / "ordclust_runs").glob("digits-*")
     return output, folder / "results"
 
@@ -91,38 +76,19 @@ def test_default_run_reaches_its_targets(default_run: tuple[str, Path]) -> None:
     assert f"results: {folder}" in output
 
 
-@pytest.fixture(scope="module")
-def cluster(home: Path) -> Iterator[dict[str, str]]:
-    """The README's cluster, from `ray get-auth-token` to `ray stop`: the environment of its users."""
-    if any("raylet" in (process.info["name"] or "") for process in psutil.process_iter(["name"])):
-        pytest.skip("another Ray runs on this machine, and `ray stop` would end it")
-    name, mode = command("export RAY_AUTH_MODE").removeprefix("export ").split("=")
-    env = {key: value for key, value in job.environment().items() if key != "RAY_ADDRESS"}
-    env |= {"HOME": str(home), name: mode}
-    (home / ".ray" / "auth_token").unlink(missing_ok=True)
-    shell(command("ray get-auth-token"), env)
-    shell(command("ray start"), env)
-    yield env
-    shell(command("ray stop"), env)
+def test_job_on_the_cluster(cluster_run: ClusterRun) -> None:
+    assert "succeeded" in cluster_run.output
+    assert re.search(r"MAE +[01]\.", cluster_run.output)
 
 
-def test_job_on_the_cluster(cluster: dict[str, str]) -> None:
-    output = shell(f"{command('ray job submit')} digits {SHORT}", cluster)
-    assert "succeeded" in output
-    assert re.search(r"MAE +[01]\.", output)
+def test_without_the_token_nobody_submits(cluster_run: ClusterRun) -> None:
+    assert cluster_run.stranger.returncode != 0
+    assert "Unauthenticated" in cluster_run.stranger.stderr
 
 
-def test_without_the_token_nobody_submits(cluster: dict[str, str], tmp_path: Path) -> None:
-    stranger = cluster | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
-    line = [*shlex.split(command("ray job submit")), "digits", *shlex.split(SHORT)]
-    done = subprocess.run(line, cwd=job.ROOT, env=stranger, capture_output=True, text=True, timeout=100)
-    assert done.returncode != 0
-    assert "401" in done.stdout + done.stderr or "nauthorized" in done.stdout + done.stderr
-
-
-def test_parquet(cluster: dict[str, str], home: Path) -> None:
+def test_parquet(home: Path) -> None:
     """The README's own file where this machine has it, else one like it: images, severities, kinds."""
-    line = command("python jobs/train_drc.py coffee")
+    line = job.readme("python jobs/train_drc.py coffee")
     if not COFFEE.exists():
         planted = planted_images(120, seed=4)
         columns = {
@@ -132,11 +98,11 @@ def test_parquet(cluster: dict[str, str], home: Path) -> None:
         }
         pq.write_table(pa.table(columns), home / "leaves.parquet")
         line = line.replace("../shared/data/coffee_leaf.parquet", str(home / "leaves.parquet"))
-    output = shell(f"{line} {SHORT} --data.image-size 16", cluster)
+    output = job.shell(f"{line} {SHORT} --data.image-size 16", job.environment(HOME=str(home)))
     assert re.search(r"NMI above lowest rank +[01]\.", output)
 
 
-def test_folder_of_images(cluster: dict[str, str], home: Path) -> None:
+def test_folder_of_images(home: Path) -> None:
     """With groups, a split of its own and a truncated file; in a terminal, where a bar is drawn."""
     planted = planted_images(120, seed=3)
     folder = home / "my_images"
@@ -148,11 +114,11 @@ def test_folder_of_images(cluster: dict[str, str], home: Path) -> None:
     pd.DataFrame(rows, columns=["file", "age", "kind", "part"]).to_csv(folder / "ages.csv", index=False)
     whole = (folder / "7.png").read_bytes()
     (folder / "7.png").write_bytes(whole[: len(whole) // 2])
-    own = command("python jobs/train_drc.py paper").replace("my_images", shlex.quote(str(folder)))
+    own = job.readme("python jobs/train_drc.py paper").replace("my_images", shlex.quote(str(folder)))
     own += f" --data.group-column kind --data.split-column part --data.image-size 16 --run.name own {SHORT}"
-    output = job.in_terminal(own, cluster)
+    output = job.in_terminal(own, job.environment(HOME=str(home)))
     assert "119 images, 89 to train on, 1 broken" in output
-    assert re.search(r"training 100%\|█+\| epoch 4/4", output)
+    assert re.search(r"training 100%\|█+\| epoch 2/2", output)
     assert "k-means on pixels" in output
     broken = pd.read_csv(home / "ordclust_runs" / "own" / "results" / "broken_images.csv")
     assert broken["source"].tolist() == [str(folder / "7.png")]
@@ -160,7 +126,7 @@ def test_folder_of_images(cluster: dict[str, str], home: Path) -> None:
 
 
 def test_help(home: Path) -> None:
-    text = shell(command("python jobs/train_drc.py --help"), job.environment(HOME=str(home)))
+    text = job.shell(job.readme("python jobs/train_drc.py --help"), job.environment(HOME=str(home)))
     for words in ("--data.rank-column", "coffee", "--clustering.repulsion"):
         assert words in text
 
@@ -168,7 +134,7 @@ def test_help(home: Path) -> None:
 @pytest.fixture(scope="module")
 def mlflow_page(home: Path, default_run: tuple[str, Path]) -> Iterator[str]:
     """The address of the README's `mlflow ui`."""
-    line = command("mlflow ui").replace("$HOME", str(home)) + " --port 5197"
+    line = job.readme("mlflow ui").replace("$HOME", str(home)) + " --port 5197"
     server = subprocess.Popen(shlex.split(line), cwd=home, env=job.environment(), stderr=subprocess.DEVNULL)
     try:
         answer("http://127.0.0.1:5197/")
@@ -206,7 +172,7 @@ def test_page_of_the_run_shows_settings_metrics_and_figures(
     (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
     page = f"{mlflow_page}#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}"
     overview = drawn(page, tmp_path)
-    mae = f"{run.data.metrics['MAE']:.3f}"
+    mae = str(run.data.metrics["MAE"])[:5]
     for words in (name, "clustering.num_clusters", "centroid_affinity", "reconstruction", mae):
         assert words in overview
     assert "montage.png" in drawn(f"{page}/artifacts", tmp_path)

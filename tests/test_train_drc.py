@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import signal
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import ray
+import train_drc
+from conftest import ClusterRun
 from mlflow import MlflowClient
 from PIL import Image
-from train_drc import only_driver, refuse_other_data
 
 from ordclust_ray.config import InputError
 from ordclust_ray.data.prepare import Prepared
@@ -28,25 +29,22 @@ ARTIFACTS = {
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
+def storage(cluster_run: ClusterRun) -> Path:
+    return cluster_run.storage
 
 
 @pytest.fixture(scope="module")
-def undisturbed(storage: Path) -> str:
-    """What a small run on the digits, with two training workers, prints."""
-    return job.run("train_drc.py", "digits", *flags(storage, "undisturbed"))
+def undisturbed(cluster_run: ClusterRun) -> list[str]:
+    """What a small run on the digits, with two training workers, printed: its lines from the preflight to the end."""
+    lines = [line.strip() for line in cluster_run.output.splitlines() if "pid=" not in line]  # Ray's may come late
+    first = next(i for i, line in enumerate(lines) if "2 workers x 0.5 CPU leave" in line)
+    last = next(i for i, line in enumerate(lines) if line.startswith("MLflow:"))
+    return lines[first : last + 1]
 
 
-def flags(storage: Path, name: str) -> list[str]:
-    workers = ["--training.num-workers", "2", "--training.cpus-per-worker", "0.5", "--training.threads-per-worker", "1"]
-    return [*job.SMALL, *workers, "--run.storage", str(storage), "--run.name", name]
-
-
-def test_output_ends_with_table_folder_and_mlflow(undisturbed: str, storage: Path) -> None:
-    lines = [line for line in undisturbed.splitlines() if "pid=" not in line]  # what Ray's processes say may come late
-    preflight = next(i for i, line in enumerate(lines) if "2 workers x 0.5 CPU leave" in line)
-    assert f"runs in {storage}" in lines[preflight + 1]
+def test_output_ends_with_table_folder_and_mlflow(undisturbed: list[str], storage: Path) -> None:
+    lines = undisturbed
+    assert f"runs in {storage}" in lines[1]
     assert any(line.startswith("epoch 9/9") for line in lines)  # plain lines: the output is no terminal
     table = next(i for i, line in enumerate(lines) if "DRC-ORID" in line and "median" in line)
     assert [line.split()[0] for line in lines[table + 1 : table + 5]] == ["MAE", "CS", "accuracy", "CA"]
@@ -54,7 +52,7 @@ def test_output_ends_with_table_folder_and_mlflow(undisturbed: str, storage: Pat
     assert f"mlflow ui --backend-store-uri sqlite:///{storage / 'mlflow.db'}" in lines[-1]
 
 
-def test_results_beat_the_median(undisturbed: str, storage: Path) -> None:
+def test_results_beat_the_median(undisturbed: list[str], storage: Path) -> None:
     results = json.loads((storage / "undisturbed" / "results" / "results.json").read_text())
     measures = results["measures"]
     assert measures["DRC-ORID"]["MAE"] < measures["median"]["MAE"] / 3
@@ -63,7 +61,7 @@ def test_results_beat_the_median(undisturbed: str, storage: Path) -> None:
     assert sum(results["cluster_sizes"]) == 1438
 
 
-def test_every_image_is_in_the_assignments(undisturbed: str, storage: Path) -> None:
+def test_every_image_is_in_the_assignments(undisturbed: list[str], storage: Path) -> None:
     rows = job.assignments(storage / "undisturbed")
     assert sorted(rows.index) == list(range(1797))
     assert set(rows["cluster"]) == {0, 1}
@@ -73,7 +71,7 @@ def test_every_image_is_in_the_assignments(undisturbed: str, storage: Path) -> N
     assert measured == pytest.approx(results["measures"]["DRC-ORID"]["MAE"])
 
 
-def test_mlflow_has_the_whole_record(undisturbed: str, storage: Path) -> None:
+def test_mlflow_has_the_whole_record(undisturbed: list[str], storage: Path) -> None:
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("drc-orid")
     assert experiment is not None
@@ -95,7 +93,7 @@ def test_mlflow_has_the_whole_record(undisturbed: str, storage: Path) -> None:
 
 
 def test_registered_model_estimates_as_the_run_did(
-    undisturbed: str, storage: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: list[str], storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sklearn.datasets import load_digits
 
@@ -113,57 +111,54 @@ def test_registered_model_estimates_as_the_run_did(
     np.testing.assert_array_equal(found[:, 1], rows["cluster"])
 
 
-def test_finished_run_of_the_same_name_is_read_not_repeated(undisturbed: str, storage: Path) -> None:
-    again = job.run("train_drc.py", "digits", *flags(storage, "undisturbed"))
-    assert "CPUs" not in again  # no Ray was started
-    end = [line.strip() for line in undisturbed.splitlines() if "pid=" not in line]
-    table = next(i for i, line in enumerate(end) if "DRC-ORID" in line and "median" in line)
-    first, *rest = [line.strip() for line in again.strip().splitlines()]
+def test_finished_run_of_the_same_name_is_read_not_repeated(
+    undisturbed: list[str], storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_drc.main(["digits", *job.two_workers(storage, "undisturbed")])
+    assert not ray.is_initialized()
+    first, _, *rest = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert first == "run undisturbed is finished; its results:"
-    assert rest == ["", *end[table:]]
+    table = next(i for i, line in enumerate(undisturbed) if "DRC-ORID" in line and "median" in line)
+    assert rest[:-1] == undisturbed[table:-1]
+    assert rest[-1].split("--backend")[1] == undisturbed[-1].split("--backend")[1]
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     assert [int(version.version) for version in client.search_model_versions("name = 'drc-orid'")] == [1]
 
 
-def test_known_name_with_other_settings_is_refused(undisturbed: str, storage: Path) -> None:
-    process = job.start("train_drc.py", "digits", *flags(storage, "undisturbed"), "--clustering.repulsion", "0.2")
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert output.strip().splitlines()[-1] == (
-        "error: run 'undisturbed' was started with other settings: --clustering.repulsion was 0.1; name it differently"
+def test_known_name_with_other_settings_is_refused(
+    undisturbed: list[str], storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train_drc.main(["digits", *job.two_workers(storage, "undisturbed"), "--clustering.repulsion", "0.2"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: run 'undisturbed' was started with other settings: --clustering.repulsion was 0.1; "
+        "name it differently\n"
     )
 
 
 def test_other_data_are_refused(prepared: Prepared, tmp_path: Path) -> None:
-    refuse_other_data(prepared, tmp_path)
-    refuse_other_data(prepared, tmp_path)  # the same again
+    train_drc.refuse_other_data(prepared, tmp_path)
+    train_drc.refuse_other_data(prepared, tmp_path)  # the same again
     manifest = prepared.manifest.copy()
     manifest.loc[manifest.index[7], "rank"] = 3.5
     with pytest.raises(InputError, match=r"other images, ranks or split \(101 usable images then, 101 now\)"):
-        refuse_other_data(replace(prepared, manifest=manifest), tmp_path)
+        train_drc.refuse_other_data(replace(prepared, manifest=manifest), tmp_path)
 
 
 def test_a_run_has_one_driver(tmp_path: Path) -> None:
     with (
-        only_driver(tmp_path / "mine"),
+        train_drc.only_driver(tmp_path / "mine"),
         pytest.raises(InputError, match="run 'mine' is trained by another process just now"),
     ):
-        only_driver(tmp_path / "mine").__enter__()
-    with only_driver(tmp_path / "mine"):
+        train_drc.only_driver(tmp_path / "mine").__enter__()
+    with train_drc.only_driver(tmp_path / "mine"):
         pass
 
 
-def test_interrupted_and_killed_runs_end_as_the_undisturbed_one(undisturbed: str, storage: Path) -> None:
-    """Ctrl-C; then a worker is killed, which the run survives, and the driver, which is started again."""
-    folder, line = storage / "disturbed", flags(storage, "disturbed")
-    process = job.start("train_drc.py", "digits", *line)
-    job.wait_for_epochs(process, folder, 1)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=100)
-    assert process.returncode == 2, output
-    assert "error: interrupted; continue with --run.name disturbed and the same settings" in output
-    assert status(storage, "disturbed") == "FAILED"
-
+def test_killed_worker_and_killed_driver_change_nothing(undisturbed: list[str], storage: Path) -> None:
+    """A worker is killed, which the run survives, and then the driver, which is started again."""
+    folder, line = storage / "disturbed", job.two_workers(storage, "disturbed")
     process = job.start("train_drc.py", "digits", *line)
     job.wait_for_epochs(process, folder, 4)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -176,6 +171,7 @@ def test_interrupted_and_killed_runs_end_as_the_undisturbed_one(undisturbed: str
     job.kill(process.pid)
     process.communicate()
     assert job.reported_epochs(folder) < 9
+    assert status(storage, "disturbed") == "RUNNING"
 
     job.run("train_drc.py", "digits", *line)
     expected, found = (job.assignments(storage / run) for run in ("undisturbed", "disturbed"))

@@ -65,7 +65,7 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
         with _restored_interrupt():
             result = trainer.fit()
     except TrainingFailedError as error:
-        raise TrainingStopped(_reason(error)) from error
+        raise TrainingStopped(reason(error)) from error
     except SystemExit:  # Ctrl-C: Ray ends its workers, and then this process
         raise TrainingStopped("interrupted") from None
     checkpoint: Checkpoint | None = result.checkpoint
@@ -85,7 +85,7 @@ def _restored_interrupt() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _reason(error: TrainingFailedError) -> str:
+def reason(error: TrainingFailedError) -> str:
     """One line: what the first worker raised, else what Ray says."""
     failures = list(getattr(error, "worker_failures", {}).values()) or [error]
     lines = [line.strip() for line in str(failures[0]).splitlines() if line.strip()]

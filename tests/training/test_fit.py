@@ -1,30 +1,55 @@
 """Training that cannot go on ends in one line that says why."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from ray.train import ControllerError, WorkerGroupError
 
 from ordclust_ray.config import DrcConfig, ModelConfig, RunConfig, TrainingConfig
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.training.drc_orid import Problem
-from ordclust_ray.training.fit import TrainingStopped, fit
+from ordclust_ray.training.fit import TrainingStopped, fit, reason
 from ordclust_ray.training.worker import TrainJob
 
 
-def test_features_that_overflow_are_named(prepared: Prepared, small_config: DrcConfig, tmp_path: Path) -> None:
+def test_ctrl_c_stops_and_is_given_back(prepared: Prepared, small_config: DrcConfig, tmp_path: Path) -> None:
     config = replace(
         small_config,
         model=ModelConfig(width=0.1, order_dim=8, identity_dim=12),
-        training=TrainingConfig(warmup_epochs=1, rounds=1, learning_rate=1e30, max_failures=0),
+        training=TrainingConfig(rounds=100),
         run=RunConfig(storage=str(tmp_path)),
     )
     first, last = (torch.from_numpy(edge) for edge in similar_levels(prepared.rank_levels, 0.0))
-    problem = Problem(prepared.train.count(), first, last, 0)
-    with Watcher(ProgressBar(config.training.epochs), lambda record: None) as watcher:
+    problem = Problem(prepared.train.count(), first, last, len(prepared.groups))
+    before = signal.getsignal(signal.SIGINT)
+    pressed: list[int] = []
+
+    def press(record: dict[str, int]) -> None:
+        if not pressed:
+            os.kill(os.getpid(), signal.SIGINT)
+        pressed.append(record["epoch"])
+
+    with Watcher(ProgressBar(config.training.epochs), press) as watcher:
         job = TrainJob(config, problem, watcher.monitor)
-        with pytest.raises(TrainingStopped, match="feature rows are zero or not finite; first instances: "):
-            fit(job, prepared.train, name="diverged", use_gpu=False)
+        with pytest.raises(TrainingStopped, match="interrupted"):
+            fit(job, prepared.train, name="interrupted", use_gpu=False)
+    assert pressed[0] == 1
+    assert pressed[-1] < config.training.epochs
+    assert signal.getsignal(signal.SIGINT) is before
+    assert list((tmp_path / "interrupted").glob("checkpoint_*"))
+
+
+def test_what_the_first_worker_raised() -> None:
+    trace = "Traceback (most recent call last):\n  File x\nValueError: 3 feature rows are zero or not finite\n"
+    failed = WorkerGroupError("two workers", {1: RuntimeError(trace), 2: RuntimeError("other")})
+    assert reason(failed) == "ValueError: 3 feature rows are zero or not finite"
+
+
+def test_what_ray_says_where_no_worker_raised() -> None:
+    assert "no placement group" in reason(ControllerError(RuntimeError("no placement group")))
