@@ -95,12 +95,11 @@ def say_results(results: Results, tracker: Tracker, folder: Path) -> None:
 def only_driver(folder: Path) -> Iterator[None]:
     """Holds the run's folder; the system lets go of it when the process ends, however it does."""
     folder.mkdir(exist_ok=True)
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise InputError(f"run {folder.name!r} is trained by another process just now; name it differently") from None
-    with lock:
+    with held:
         yield
 
 

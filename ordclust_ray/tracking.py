@@ -48,7 +48,8 @@ class Tracker:
 
     def __init__(self, uri: str, experiment: str, name: str, folder: Path) -> None:
         self.uri, self._name, self._memory = uri, name, folder / "mlflow_run"
-        self.run_id = self._memory.read_text() if self._memory.exists() else ""
+        store, run_id = self._memory.read_text().splitlines() if self._memory.exists() else ("", "")
+        self.run_id = run_id if store == uri else ""
         with _usable(uri), FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
             mlflow.set_tracking_uri(uri)
             self._client = MlflowClient(uri)  # the first on a fresh sqlite file makes its tables
@@ -66,7 +67,7 @@ class Tracker:
                 tags = {"mlflow.runName": self._name, "git_commit": git_commit()}
                 tags |= {f"version.{package}": version(package) for package in PACKAGES}
                 self.run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
-                self._memory.write_text(self.run_id)
+                self._memory.write_text(f"{self.uri}\n{self.run_id}")
             self._client.update_run(self.run_id, status="RUNNING")
             known = self._client.get_run(self.run_id).data.params
             new = [Param(key, str(value)) for key, value in parameters.items() if key not in known]

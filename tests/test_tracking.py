@@ -31,6 +31,7 @@ def test_a_name_has_one_run_however_often_it_starts(tmp_path: Path) -> None:
     assert run.data.params == {"run.seed": "3", "rank.tolerance": "0.1"}
     again.finish()
     assert tracker(tmp_path).finished
+    assert Tracker(f"sqlite:///{tmp_path / 'other.db'}", "drc-orid", "leaves", tmp_path / "leaves").run_id == ""
     shutil.rmtree(tmp_path / "leaves")  # the folder is gone, and its run with it
     anew = tracker(tmp_path)
     assert not anew.finished
