@@ -43,13 +43,12 @@ def undisturbed(cluster_run: ClusterRun) -> list[str]:
 
 
 def test_output_ends_with_table_folder_and_mlflow(undisturbed: list[str], storage: Path) -> None:
-    lines = undisturbed
-    assert f"runs in {storage}" in lines[1]
-    assert any(line.startswith("epoch 9/9") for line in lines)  # plain lines: the output is no terminal
-    table = next(i for i, line in enumerate(lines) if "DRC-ORID" in line and "median" in line)
-    assert [line.split()[0] for line in lines[table + 1 : table + 5]] == ["MAE", "CS", "accuracy", "CA"]
-    assert f"results: {storage / 'undisturbed' / 'results'}" in lines
-    assert f"mlflow ui --backend-store-uri sqlite:///{storage / 'mlflow.db'}" in lines[-1]
+    assert f"runs in {storage}" in undisturbed[1]
+    assert any(line.startswith("epoch 9/9") for line in undisturbed)  # plain lines: the output is no terminal
+    table = next(i for i, line in enumerate(undisturbed) if "DRC-ORID" in line and "median" in line)
+    assert [line.split()[0] for line in undisturbed[table + 1 : table + 5]] == ["MAE", "CS", "accuracy", "CA"]
+    assert f"results: {storage / 'undisturbed' / 'results'}" in undisturbed
+    assert f"mlflow ui --backend-store-uri sqlite:///{storage / 'mlflow.db'}" in undisturbed[-1]
 
 
 def test_results_beat_the_median(undisturbed: list[str], storage: Path) -> None:
