@@ -1,6 +1,7 @@
 """DRC-ORID from images to groups and ranks: `python jobs/train_drc.py [RECIPE] [--section.setting value ...]`."""
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -143,8 +144,8 @@ def kept(config: DrcConfig) -> dict[str, Any]:
 
 
 def start_ray() -> None:
-    """Joins the cluster that the environment names, else starts a local one without dashboard; only warnings show."""
-    ray.init(logging_level=logging.WARNING, include_dashboard=False)
+    """Joins the cluster that the environment names, else starts a local one; only warnings show."""
+    ray.init(logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
@@ -217,3 +218,4 @@ def write_tables(
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    gc.freeze()  # or the interpreter looks through all libraries' objects once more before it ends, for seconds

@@ -16,30 +16,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 from tqdm import tqdm
 
+from ordclust_ray.board import Board
 from ordclust_ray.core.orid_losses import METRICS
 
 SECONDS_BETWEEN_STEPS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
-
-
-class Board:
-    """The actor: the newest step, and the records of the epochs."""
-
-    def __init__(self) -> None:
-        self.newest: dict[str, Any] = {}
-        self.records: list[dict[str, Any]] = []
-
-    def step(self, newest: dict[str, Any]) -> None:
-        """Where training stands."""
-        self.newest = newest
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        """An epoch that is checkpointed."""
-        self.records.append(record)
-
-    def read(self, seen: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The newest step, and the records from the `seen`-th on."""
-        return self.newest, self.records[seen:]
 
 
 class Monitor:

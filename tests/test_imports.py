@@ -11,7 +11,7 @@ PACKAGE = ROOT / "ordclust_ray"
 LAYERS = [
     {"core"},
     {"config"},
-    {"recipes", "data", "clustering", "progress", "preflight", "figures"},
+    {"recipes", "data", "clustering", "board", "progress", "preflight", "figures"},
     {"training"},
     {"estimation"},
     {"evaluation", "showing", "tracking"},
@@ -63,4 +63,4 @@ def test_a_library_has_one_place(library: str) -> None:
 def test_training_knows_no_ray_but_in_its_bindings() -> None:
     files = [file for file in FILES if file.parent.name == "training"]
     users = {file.name for file in files if "ray" in {module.split(".")[0] for module in imports(file)}}
-    assert users == {"fit.py", "shard_data.py", "worker.py"}
+    assert users == {"fit.py", "shard_data.py", "shares.py", "worker.py"}

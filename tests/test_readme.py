@@ -134,7 +134,7 @@ def test_help(home: Path) -> None:
 @pytest.fixture(scope="module")
 def mlflow_page(home: Path, default_run: tuple[str, Path]) -> Iterator[str]:
     """The address of the README's `mlflow ui`."""
-    line = job.readme("mlflow ui").replace("$HOME", str(home)) + " --port 5197"
+    line = job.readme("mlflow ui").replace("$HOME", str(home)) + " --port 5197 --workers 1"
     server = subprocess.Popen(shlex.split(line), cwd=home, env=job.environment(), stderr=subprocess.DEVNULL)
     try:
         answer("http://127.0.0.1:5197/")

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ordclust_ray.core.shard import Candidates, ClusterSums, on_grid
@@ -175,6 +174,8 @@ def kmeans_start(engine: Engine, num_clusters: int, seed: int, sample_size: int 
     Raises:
         ValueError: fewer instances than clusters.
     """
+    from sklearn.cluster import KMeans  # takes seconds, which the processes that do not cluster save
+
     sample = engine.sample(max(sample_size, 2 * num_clusters), seed).cpu().numpy()
     if num_clusters > len(sample):
         raise ValueError(f"num_clusters is {num_clusters}, but there are only {len(sample)} instances")

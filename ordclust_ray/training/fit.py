@@ -19,7 +19,7 @@ from ray.train import (
 from ray.train.torch import TorchTrainer
 
 from ordclust_ray.training.checkpoint import REFERENCES
-from ordclust_ray.training.shard_data import EqualShares
+from ordclust_ray.training.shares import EqualShares
 from ordclust_ray.training.worker import TrainJob, train_orid
 
 

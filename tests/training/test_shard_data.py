@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.training import shard_data
-from ordclust_ray.training.shard_data import EqualShares, ShardData, share_edges
+from ordclust_ray.training.shard_data import ShardData
+from ordclust_ray.training.shares import EqualShares, share_edges
 
 CPU = torch.device("cpu")
 WORKERS = [1, 2, 3, 7]
