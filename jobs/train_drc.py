@@ -217,5 +217,5 @@ def write_tables(
 
 
 if __name__ == "__main__":
+    gc.freeze()  # the libraries stay: looking through their objects at every collection, and at the end, takes seconds
     main(sys.argv[1:])
-    gc.freeze()  # or the interpreter looks through all libraries' objects once more before it ends, for seconds

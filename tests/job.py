@@ -20,7 +20,8 @@ README_COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     for line in block.strip().splitlines()
 ]
-SMALL = ["--model.width", "0.1", "--model.order-dim", "16", "--model.identity-dim", "32", "--training.rounds", "2"]
+TINY = ["--model.width", "0.1", "--model.order-dim", "16", "--model.identity-dim", "32"]
+SIX_EPOCHS = ["--training.warmup-epochs", "2", "--training.rounds", "2", "--training.epochs-per-round", "2"]
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -53,7 +54,7 @@ def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) ->
 def two_workers(storage: Path, name: str) -> list[str]:
     """Flags of a small run with two training workers on two CPUs, or fewer cores."""
     workers = ["--training.num-workers", "2", "--training.cpus-per-worker", "0.5", "--training.threads-per-worker", "1"]
-    return [*SMALL, *workers, "--run.storage", str(storage), "--run.name", name]
+    return [*TINY, *SIX_EPOCHS, *workers, "--run.storage", str(storage), "--run.name", name]
 
 
 def run(script: str, *arguments: str) -> str:

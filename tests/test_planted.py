@@ -9,7 +9,7 @@ from benchmarks.planted import measure, planted_config, planted_images, train
 def measures() -> dict[float, dict[str, float]]:
     planted, held_out = planted_images(1200, 2), planted_images(400, 3)
     return {
-        repulsion: measure(train(planted, planted_config(1, repulsion=repulsion, rounds=3)), planted, held_out)
+        repulsion: measure(train(planted, planted_config(1, repulsion=repulsion, rounds=2)), planted, held_out)
         for repulsion in (0.1, 0.0)
     }
 

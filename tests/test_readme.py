@@ -26,7 +26,7 @@ from PIL import Image
 
 from benchmarks.planted import planted_images
 
-SHORT = " ".join(job.SMALL[:-2]) + " --training.warmup-epochs 1 --training.rounds 1 --training.epochs-per-round 1"
+SHORT = " ".join(job.TINY) + " --training.warmup-epochs 1 --training.rounds 1 --training.epochs-per-round 1"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 COFFEE = job.ROOT.parent / "shared" / "data" / "coffee_leaf.parquet"
 
