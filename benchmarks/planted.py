@@ -15,11 +15,10 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig, ModelConfig, RunConfig, TrainingConfig
 from ordclust_ray.core import baselines
-from ordclust_ray.core.networks import Orid, to_unit_range
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.estimation import build_estimator
 from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
-from ordclust_ray.training.orid import OridTrainer
+from ordclust_ray.training.orid import OridTrainer, encode
 
 SIDE, RANKS, GROUPS = 16, 8, 3
 
@@ -85,14 +84,13 @@ def train(planted: Planted, config: DrcConfig) -> DrcOrid:
 def measure(model: DrcOrid, planted: Planted, held_out: Planted) -> dict[str, float]:
     """NMI of the clusters with the planted groups, by what was clustered; CA; MAE beside that of the median."""
     order, identity = (part.numpy() for part in model.features())
+    whole = encode(model.trainer.orid, torch.from_numpy(planted.images))
     clusters = {
         "DRC-ORID": model.assignments.numpy(),
         "pixels": baselines.pixel_clusters(planted.images, GROUPS, model.config.run.seed),
         "order features": _kmeans(order, model.config.run.seed),
         "whole features": _kmeans(np.concatenate([order, identity], axis=1), model.config.run.seed),
-        "whole features before normalisation": _kmeans(
-            _encoded(model.trainer.orid, planted.images), model.config.run.seed
-        ),
+        "whole features before normalisation": _kmeans(whole.numpy(), model.config.run.seed),
     }
     measures = {
         f"NMI {name}": float(normalized_mutual_info_score(planted.groups, found, average_method="geometric"))
@@ -109,13 +107,6 @@ def measure(model: DrcOrid, planted: Planted, held_out: Planted) -> dict[str, fl
         "MAE": float(np.abs(estimates - held_out.ranks).mean()),
         "MAE median": float(np.abs(np.median(planted.ranks) - held_out.ranks).mean()),
     }
-
-
-@torch.inference_mode()
-def _encoded(orid: Orid, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """h as the encoder gives it to the decoder: the identity part not of unit norm yet, and so the larger one."""
-    orid.eval()
-    return torch.cat([orid.encoder(to_unit_range(part)) for part in torch.from_numpy(images).split(512)]).numpy()
 
 
 def _kmeans(features: NDArray[np.float32], seed: int) -> NDArray[np.int32]:

@@ -12,13 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cli import parse, stop
+
+from ordclust_ray.recipes import RECIPES
+
+if __name__ == "__main__":
+    parse(RECIPES, "digits", sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray is imported: it reads this once
 
 import pandas as pd
 import ray
 import ray.data
 import torch
-from cli import parse, stop
 from filelock import FileLock, Timeout
 
 from ordclust_ray.config import DrcConfig, InputError
@@ -29,7 +34,6 @@ from ordclust_ray.estimation import build_estimator, estimate_ranks, save_estima
 from ordclust_ray.evaluation import RESULTS, Results, evaluate, sample_images
 from ordclust_ray.preflight import make_storage, preflight
 from ordclust_ray.progress import ProgressBar, Watcher
-from ordclust_ray.recipes import RECIPES
 from ordclust_ray.showing import run_figures
 from ordclust_ray.tracking import Tracker, resolve_uri
 from ordclust_ray.training.checkpoint import Restored, load_references, restore

@@ -8,21 +8,18 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-Images = NDArray[np.uint8]
-Floats = NDArray[np.floating[Any]]
+from ordclust_ray.tiles import Floats, Images, blank_tiles, rank_text, show_tiles, tile_centres, tile_figure, tile_side
+
 Integers = NDArray[np.integer[Any]]
 
 MAX_COLUMNS = 12
 MAX_REFERENCES = 10
 MAX_BINS = 100
-SMALL_IMAGE = 64
-WHITE = 255
 # Okabe & Ito (2008): safe for the colour-blind.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "o^sD"  # the next one wherever the colours start again
@@ -58,16 +55,16 @@ def cluster_montage(
     """
     _require_same_length(images=images, ranks=ranks, assignments=assignments, similarities=similarities)
     levels = _evenly_chosen(np.unique(ranks), MAX_COLUMNS)
-    side = _tile_side(len(levels))
+    side = tile_side(len(levels))
     height = per_cell * side * images.shape[1] / images.shape[2] + 0.35
     figure = Figure(figsize=(len(levels) * side + 0.6, num_clusters * height + 0.3), layout="constrained")
     for cluster, axes in enumerate(figure.subplots(num_clusters, 1, squeeze=False)[:, 0]):
-        tiles = _blank_tiles(per_cell, len(levels), images)
+        tiles = blank_tiles(per_cell, len(levels), images)
         for column, level in enumerate(levels):
             cell = np.flatnonzero((assignments == cluster) & (ranks == level))
             best = cell[np.argsort(-similarities[cell], kind="stable")[:per_cell]]
             tiles[: len(best), column] = images[best]
-        _show_tiles(axes, tiles, levels)
+        show_tiles(axes, tiles, levels)
         axes.set_ylabel(f"cluster {cluster}", color=_colour(cluster), fontweight="bold")
     figure.suptitle("rank", fontsize="medium")
     return figure
@@ -166,8 +163,8 @@ def reconstructions(images: Images, decoded: Images) -> Figure:
     """
     _require_same_length(images=images, decoded=decoded)
     tiles = np.stack([images, decoded])
-    figure, axes = _tile_figure(tiles)
-    axes.set_yticks(_tile_centres(tiles, 0), ["original", "decoded"])
+    figure, axes = tile_figure(tiles)
+    axes.set_yticks(tile_centres(tiles, 0), ["original", "decoded"])
     return figure
 
 
@@ -184,13 +181,13 @@ def order_transfer(identity_images: Images, order_images: Images, decoded: Image
     """
     _require_same_length(identity_images=identity_images, decoded=decoded)
     _require_same_length(order_images=order_images, decoded_row=decoded[0])
-    tiles = _blank_tiles(len(identity_images) + 1, len(order_images) + 1, order_images)
+    tiles = blank_tiles(len(identity_images) + 1, len(order_images) + 1, order_images)
     tiles[1:, 0] = identity_images
     tiles[0, 1:] = order_images
     tiles[1:, 1:] = decoded
-    figure, axes = _tile_figure(tiles)
-    axes.axhline(_tile_centres(tiles, 0)[:2].mean(), color="black", linewidth=1)
-    axes.axvline(_tile_centres(tiles, 1)[:2].mean(), color="black", linewidth=1)
+    figure, axes = tile_figure(tiles)
+    axes.axhline(tile_centres(tiles, 0)[:2].mean(), color="black", linewidth=1)
+    axes.axvline(tile_centres(tiles, 1)[:2].mean(), color="black", linewidth=1)
     axes.set_title("order from", fontsize="medium")
     axes.set_ylabel("identity from")
     return figure
@@ -227,58 +224,18 @@ def reference_panel(
     grid = figure.subplots(len(images), 3, squeeze=False, width_ratios=(1.6, 0.8 * columns, 2.8))
     for row, (shown, listed, posterior) in enumerate(grid):
         _require_same_length(reference_images=reference_images[row], reference_ranks=reference_ranks[row])
-        _show_tiles(shown, images[None, None, row])
-        shown.set_title(f"rank {_text(ranks[row])}, estimated {_text(estimates[row])}", fontsize="small")
+        show_tiles(shown, images[None, None, row])
+        shown.set_title(f"rank {rank_text(ranks[row])}, estimated {rank_text(estimates[row])}", fontsize="small")
         chosen = _evenly_chosen(np.argsort(reference_ranks[row], kind="stable"), MAX_REFERENCES)
-        tiles = _blank_tiles(1, columns, images)
+        tiles = blank_tiles(1, columns, images)
         tiles[0, : len(chosen)] = reference_images[row][chosen]
-        _show_tiles(listed, tiles, reference_ranks[row][chosen])
+        show_tiles(listed, tiles, reference_ranks[row][chosen])
         posterior.bar(rank_levels, posteriors[row], width=0.9 * _step(rank_levels), color=_colour(0))
         posterior.axvline(float(estimates[row]), color=_colour(3), linestyle="--")
         posterior.spines[["top", "right"]].set_visible(False)
     grid[-1, 2].set_xlabel("rank")
     grid[0, 2].set_title("posterior, and estimate (dashed)", fontsize="small")
     return figure
-
-
-def _tile_figure(tiles: Images) -> tuple[Figure, Axes]:
-    rows, columns, height, width, _ = tiles.shape
-    side = _tile_side(columns)
-    figure = Figure(figsize=(columns * side + 0.8, rows * side * height / width + 0.4), layout="constrained")
-    axes = figure.subplots()
-    _show_tiles(axes, tiles)
-    return figure, axes
-
-
-def _show_tiles(axes: Axes, tiles: Images, column_ranks: Sequence[float] | Floats = ()) -> None:
-    """Shows (rows, columns, H, W, 3) images as one canvas, white between them, ranks above the columns."""
-    gap = _gap(tiles)
-    padded = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=WHITE)
-    rows, columns, height, width, _ = padded.shape
-    canvas = padded.swapaxes(1, 2).reshape(rows * height, columns * width, 3)[:-gap, :-gap]
-    axes.imshow(canvas, interpolation="nearest" if max(tiles.shape[2:4]) <= SMALL_IMAGE else "auto")
-    axes.set(yticks=[])
-    axes.set_xticks(_tile_centres(tiles, 1)[: len(column_ranks)], [_text(rank) for rank in column_ranks])
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.spines[:].set_visible(False)
-
-
-def _blank_tiles(rows: int, columns: int, like: Images) -> Images:
-    return np.full((rows, columns, *like.shape[1:]), WHITE, np.uint8)
-
-
-def _gap(tiles: Images) -> int:
-    return max(1, int(tiles.shape[3]) // 16)
-
-
-def _tile_centres(tiles: Images, axis: int) -> Floats:
-    side = int(tiles.shape[axis + 2])
-    return (side + _gap(tiles)) * np.arange(tiles.shape[axis]) + (side - 1) / 2
-
-
-def _tile_side(columns: int) -> float:
-    """Returns the width of an image, in inches."""
-    return min(0.8, 12 / columns)
 
 
 def _bin_edges(levels: Floats) -> Floats:
@@ -302,11 +259,6 @@ def _evenly_chosen(values: NDArray[Any], at_most: int) -> NDArray[Any]:
 
 def _colour(cluster: int) -> str:
     return COLOURS[cluster % len(COLOURS)]
-
-
-def _text(rank: float) -> str:
-    """Returns 3.0 as "3", 0.25 as "0.25" and 2 / 3 as "0.667"."""
-    return f"{round(float(rank), 3):g}"
 
 
 def _require_same_length(**arrays: Sized) -> None:

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ordclust_ray import figures
-from ordclust_ray.core.networks import to_uint8, to_unit_range
+from ordclust_ray.core.networks import to_uint8
 from ordclust_ray.core.rank_estimator import RankEstimator
 from ordclust_ray.data.prepare import Prepared, images_by_id
 from ordclust_ray.estimation import read_estimates
+from ordclust_ray.training.orid import encode
 
 MAP_POINTS = 1_000
 SHOWN = 8
@@ -50,7 +51,7 @@ def run_figures(
     yield "rank_histograms", figures.rank_histograms(all_ranks, assignments["cluster"].to_numpy(), num_clusters=k)
     yield "clustering", figures.clustering_curves([record for record in history if "centroid_affinity" in record])
     with torch.no_grad():
-        h = _features(estimator, pictures[:MAP_POINTS])
+        h = encode(estimator.orid, torch.from_numpy(pictures[:MAP_POINTS]))
         order, identity = (part.numpy() for part in estimator.orid.split(h))
         for name, features in (("order", order), ("identity", identity)):
             title = f"t-SNE of the {name} features"
@@ -63,11 +64,6 @@ def run_figures(
         yield "reconstructions", figures.reconstructions(pictures[: 2 * SHOWN], decoded)
         yield "order_transfer", _order_transfer(estimator, pictures, ranks, h)
     yield "references", _reference_panel(prepared, estimates, images)
-
-
-def _features(estimator: RankEstimator, pictures: NDArray[np.uint8]) -> torch.Tensor:
-    parts = torch.from_numpy(pictures).split(256)
-    return torch.cat([estimator.orid.encoder(to_unit_range(part)) for part in parts])
 
 
 def _order_transfer(

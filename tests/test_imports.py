@@ -11,12 +11,12 @@ PACKAGE = ROOT / "ordclust_ray"
 LAYERS = [
     {"core"},
     {"config"},
-    {"recipes", "data", "clustering", "board", "progress", "preflight", "figures"},
+    {"recipes", "data", "clustering", "board", "progress", "preflight", "figures", "tiles"},
     {"training"},
     {"estimation"},
     {"evaluation", "showing", "tracking"},
 ]
-ONLY_IN = {"mlflow": {"tracking.py"}, "tyro": set(), "matplotlib": {"figures.py", "showing.py"}}
+ONLY_IN = {"mlflow": {"tracking.py"}, "tyro": set(), "matplotlib": {"figures.py", "showing.py", "tiles.py"}}
 
 
 def imports(file: Path) -> Iterator[str]:

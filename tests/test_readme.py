@@ -126,7 +126,9 @@ def test_folder_of_images(home: Path) -> None:
 
 
 def test_help(home: Path) -> None:
-    text = job.shell(job.readme("python jobs/train_drc.py --help"), job.environment(HOME=str(home)))
+    env = job.environment(HOME=str(home), PYTHONPROFILEIMPORTTIME="1")
+    text = job.shell(job.readme("python jobs/train_drc.py --help"), env)
+    assert not re.search(r"\| +(ray|torch|mlflow|sklearn)$", text, re.MULTILINE)  # help comes at once
     for words in ("--data.rank-column", "coffee", "--clustering.repulsion"):
         assert words in text
 

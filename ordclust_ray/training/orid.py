@@ -162,11 +162,15 @@ def steps_a_pool(num_bases: int, batch_size: int) -> int:
 
 
 @torch.no_grad()
-def extract_features(orid: Orid, images: Tensor, batch_size: int = 512) -> tuple[Tensor, Tensor]:
-    """Order features (N, A) and unit identity features (N, D) of uint8 images, by the network as it is in use."""
+def encode(orid: Orid, images: Tensor, batch_size: int = 512) -> Tensor:
+    """Encoder's features h (N, A + D) of uint8 images, by the network as it is in use."""
     was_training = orid.training
     orid.eval()
-    parts = [orid.features(to_unit_range(batch)) for batch in images.split(batch_size)]
+    parts = [orid.encoder(to_unit_range(batch)) for batch in images.split(batch_size)]
     orid.train(was_training)
-    order, identity_features = zip(*parts, strict=True)
-    return torch.cat(order), torch.cat(identity_features)
+    return torch.cat(parts)
+
+
+def extract_features(orid: Orid, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Order features (N, A) and unit identity features (N, D) of uint8 images."""
+    return orid.split(encode(orid, images))
