@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -28,9 +27,7 @@ RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole jobs first: `ray stop` of the README would end the session's own Ray, which later tests start, and they
-    have both cores to themselves then.
-    """
+    """Whole jobs first: no Ray of this process runs beside them then."""
     first = ["test_readme.py", "test_train_drc.py", "test_planted.py"]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
@@ -46,39 +43,41 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@dataclass(frozen=True)
-class ClusterRun:
-    """A small job that the README's commands ran on a cluster, with two training workers.
-
-    Attributes:
-        storage: folder of the runs; this one's name is "undisturbed".
-        output: what `ray job submit` printed.
-        stranger: how submitting ended for somebody without the token.
-    """
-
-    storage: Path
-    output: str
-    stranger: subprocess.CompletedProcess[str]
-
-
 @pytest.fixture(scope="session")
-def cluster_run(tmp_path_factory: pytest.TempPathFactory) -> ClusterRun:
-    """From `ray get-auth-token` to `ray stop`."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The README's cluster, from `ray get-auth-token` to `ray stop` at the end of all tests: the environment of those
+    who may use it, with a home of their own. The tests that need a Ray of this process have another one beside it.
+    """
     if any("raylet" in (process.info["name"] or "") for process in psutil.process_iter(["name"])):
         pytest.skip("another Ray runs on this machine, and `ray stop` would end it")
     name, mode = job.readme("export RAY_AUTH_MODE").removeprefix("export ").split("=")
     env = {key: value for key, value in job.environment().items() if key != "RAY_ADDRESS"}
     env |= {"HOME": str(tmp_path_factory.mktemp("home")), name: mode}
-    stranger = env | {"HOME": str(tmp_path_factory.mktemp("stranger")), name: "disabled"}
-    storage = tmp_path_factory.mktemp("runs")
-    submit = f"{job.readme('ray job submit')} digits {shlex.join(job.two_workers(storage, 'undisturbed'))}"
     job.shell(job.readme("ray get-auth-token"), env)
     job.shell(job.readme("ray start"), env)
-    try:
-        refused = subprocess.run(submit, shell=True, cwd=job.ROOT, env=stranger, capture_output=True, text=True)
-        return ClusterRun(storage, job.shell(submit, env), refused)
-    finally:
-        job.shell(job.readme("ray stop"), env)
+    yield env
+    job.shell(job.readme("ray stop"), env)
+
+
+@dataclass(frozen=True)
+class ClusterRun:
+    """A small job that the README's command submitted to the cluster, with two training workers.
+
+    Attributes:
+        storage: folder of the runs; this one's name is "undisturbed".
+        output: what `ray job submit` printed.
+    """
+
+    storage: Path
+    output: str
+
+
+@pytest.fixture(scope="session")
+def cluster_run(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> ClusterRun:
+    """The small run, whole."""
+    storage = tmp_path_factory.mktemp("runs")
+    submit = f"{job.readme('ray job submit')} digits {shlex.join(job.two_workers(storage, 'undisturbed'))}"
+    return ClusterRun(storage, job.shell(submit, cluster))
 
 
 @pytest.fixture(scope="session")

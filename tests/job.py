@@ -44,11 +44,11 @@ def shell(command: str, env: Mapping[str, str]) -> str:
     return done.stdout + done.stderr
 
 
-def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def start(script: str, *arguments: str, env: Mapping[str, str]) -> subprocess.Popen[str]:
     """Starts `python jobs/SCRIPT ...`."""
     command = [sys.executable, str(ROOT / "jobs" / script), *arguments]
     output, errors = subprocess.PIPE, subprocess.STDOUT
-    return subprocess.Popen(command, cwd=ROOT, env=env or environment(), text=True, stdout=output, stderr=errors)
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=output, stderr=errors)
 
 
 def two_workers(storage: Path, name: str) -> list[str]:
@@ -57,9 +57,9 @@ def two_workers(storage: Path, name: str) -> list[str]:
     return [*TINY, *SIX_EPOCHS, *workers, "--run.storage", str(storage), "--run.name", name]
 
 
-def run(script: str, *arguments: str) -> str:
+def run(script: str, *arguments: str, env: Mapping[str, str]) -> str:
     """Runs a job to its end, which has to be a good one, and returns what it printed."""
-    process = start(script, *arguments)
+    process = start(script, *arguments, env=env)
     output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, output
     return output

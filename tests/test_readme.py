@@ -81,12 +81,15 @@ def test_job_on_the_cluster(cluster_run: ClusterRun) -> None:
     assert re.search(r"MAE +0\.", cluster_run.output)
 
 
-def test_without_the_token_nobody_submits(cluster_run: ClusterRun) -> None:
-    assert cluster_run.stranger.returncode != 0
-    assert "Unauthenticated" in cluster_run.stranger.stderr
+def test_without_the_token_nobody_submits(cluster: dict[str, str], tmp_path: Path) -> None:
+    stranger = cluster | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+    line = shlex.split(job.readme("ray job submit"))
+    refused = subprocess.run(line, cwd=job.ROOT, env=stranger, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "Unauthenticated" in refused.stderr
 
 
-def test_parquet(home: Path) -> None:
+def test_parquet(cluster: dict[str, str], tmp_path: Path) -> None:
     """The README's own file where this machine has it, else one like it: images, severities, kinds."""
     line = job.readme("python jobs/train_drc.py coffee")
     if not COFFEE.exists():
@@ -96,16 +99,16 @@ def test_parquet(home: Path) -> None:
             "severity": planted.ranks,
             "predominant_stress": ["rust" if group else "miner" for group in planted.groups],
         }
-        pq.write_table(pa.table(columns), home / "leaves.parquet")
-        line = line.replace("../shared/data/coffee_leaf.parquet", str(home / "leaves.parquet"))
-    output = job.shell(f"{line} {SHORT} --data.image-size 16", job.environment(HOME=str(home)))
+        pq.write_table(pa.table(columns), tmp_path / "leaves.parquet")
+        line = line.replace("../shared/data/coffee_leaf.parquet", str(tmp_path / "leaves.parquet"))
+    output = job.shell(f"{line} {SHORT} --data.image-size 16", cluster)
     assert re.search(r"NMI above lowest rank +0\.", output)
 
 
-def test_folder_of_images(home: Path) -> None:
+def test_folder_of_images(cluster: dict[str, str], tmp_path: Path) -> None:
     """With groups, a split of its own and a truncated file; in a terminal, where a bar is drawn."""
     planted = planted_images(120, seed=3)
-    folder = home / "my_images"
+    folder = tmp_path / "my_images"
     folder.mkdir()
     rows = []
     for i, image in enumerate(planted.images):
@@ -116,11 +119,11 @@ def test_folder_of_images(home: Path) -> None:
     (folder / "7.png").write_bytes(whole[: len(whole) // 2])
     own = job.readme("python jobs/train_drc.py paper").replace("my_images", shlex.quote(str(folder)))
     own += f" --data.group-column kind --data.split-column part --data.image-size 16 --run.name own {SHORT}"
-    output = job.in_terminal(own, job.environment(HOME=str(home)))
+    output = job.in_terminal(own, cluster)
     assert "119 images, 89 to train on, 1 broken" in output
     assert re.search(r"training 100%\|█+\| epoch 2/2", output)
     assert "k-means on pixels" in output
-    broken = pd.read_csv(home / "ordclust_runs" / "own" / "results" / "broken_images.csv")
+    broken = pd.read_csv(Path(cluster["HOME"]) / "ordclust_runs" / "own" / "results" / "broken_images.csv")
     assert broken["source"].tolist() == [str(folder / "7.png")]
     assert "truncated" in broken["reason"][0]
 

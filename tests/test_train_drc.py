@@ -155,13 +155,14 @@ def test_a_run_has_one_driver(tmp_path: Path) -> None:
         pass
 
 
-def test_killed_worker_and_killed_driver_change_nothing(undisturbed: list[str], storage: Path) -> None:
+def test_killed_worker_and_killed_driver_change_nothing(
+    undisturbed: list[str], cluster: dict[str, str], storage: Path
+) -> None:
     """A worker is killed, which the run survives, and then the driver, which is started again."""
     folder, line = storage / "disturbed", job.two_workers(storage, "disturbed")
-    process = job.start("train_drc.py", "digits", *line)
+    process = job.start("train_drc.py", "digits", *line, env=cluster)
     job.wait_for_epochs(process, folder, 2)
-    children = psutil.Process(process.pid).children(recursive=True)
-    workers = [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+    workers = [p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
     assert len(workers) == 2
     job.kill(workers[1].pid)
     before = job.reported_epochs(folder)
@@ -172,7 +173,7 @@ def test_killed_worker_and_killed_driver_change_nothing(undisturbed: list[str], 
     assert job.reported_epochs(folder) < 6
     assert status(storage, "disturbed") == "RUNNING"
 
-    job.run("train_drc.py", "digits", *line)
+    job.run("train_drc.py", "digits", *line, env=cluster)
     expected, found = (job.assignments(storage / run) for run in ("undisturbed", "disturbed"))
     pd.testing.assert_series_equal(found["cluster"], expected["cluster"])
     pd.testing.assert_series_equal(found["estimate"], expected["estimate"])
