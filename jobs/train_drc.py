@@ -140,8 +140,10 @@ def write_once(file: Path, values: dict[str, Any]) -> None:
 
 
 def kept(config: DrcConfig) -> dict[str, Any]:
-    """The settings that a run keeps. Machines may change: results then differ as those of two seeds do."""
-    free = {"run.name", "run.storage", "run.tracking_uri"} | {
+    """The settings that a run keeps. Data may move, `refuse_other_data` knows them; machines may change: results then
+    differ as those of two seeds do.
+    """
+    free = {"run.name", "run.storage", "run.tracking_uri", "data.path"} | {
         f"training.{name}" for name in ("max_failures", "num_workers", "cpus_per_worker", "threads_per_worker")
     }
     return {key: value for key, value in config.flat().items() if key not in free}
@@ -190,15 +192,23 @@ def conclude(
         index=pd.Index(trained.shards["instance_ids"].numpy(), name="instance_id"),
     )
     images = sample_images(prepared)
-    results = evaluate(config, prepared, estimates, assignments["cluster"], trained.centroids.numpy(), images)
+    results = evaluate(
+        config,
+        prepared,
+        estimates,
+        assignments["cluster"],
+        trained.centroids.numpy(),
+        trained.history[-1].get("plain_centroid_affinity"),
+        images,
+    )
     write_tables(output, prepared, assignments, estimates, results, trained)
     tracker.metrics(results.flat())
-    tracker.model(estimator, images["train"], config.run.experiment)
     for title, figure in run_figures(
         prepared, estimator, assignments, output / "estimates", trained.history, images, config.run.seed
     ):
         figure.savefig(output / f"{title}.png", dpi=120)
     tracker.artifacts(output)
+    tracker.model(estimator, images["train"], config.run.experiment)
     return results
 
 

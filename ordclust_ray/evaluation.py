@@ -55,6 +55,7 @@ def evaluate(
     estimates: pd.DataFrame,
     assignments: pd.Series,
     centroids: np.ndarray,
+    plain_affinity: float | None,
     images: Mapping[str, Any],
 ) -> Results:
     """Compares estimates and groups with the baselines.
@@ -65,6 +66,7 @@ def evaluate(
         estimates: by instance_id of the held-out images: `estimate`, `cluster`.
         assignments: cluster by instance_id of the training images.
         centroids: (K, D).
+        plain_affinity: CA of spherical k-means on the same features; None at k = 1.
         images: "train_ids", "train" and "test_ids", "test": samples for the pixel baselines.
     """
     ranks = prepared.manifest["rank"]
@@ -82,6 +84,8 @@ def evaluate(
     }
     if k > 1:
         ours["CA"] = metrics.centroid_affinity(centroids)
+        if plain_affinity is not None:
+            measures["spherical k-means"] = {"CA": plain_affinity}
         if prepared.groups:
             measures["k-means on pixels"] = {}
             pixel_clusters = pd.Series(

@@ -155,16 +155,22 @@ def feature_map(features: Floats, ranks: Floats, assignments: Integers, *, title
     return figure
 
 
-def reconstructions(images: Images, decoded: Images) -> Figure:
-    """Shows images, (n, H, W, 3), above what the decoder made of them, (n, H, W, 3) (figure 18).
+def reconstructions(images: Images, decoded: Images, of_identity: Images, of_order: Images) -> Figure:
+    """Shows images above what is decoded of them, and of either half of their features (figure 18).
+
+    Args:
+        images: The images, (n, H, W, 3).
+        decoded: Of their whole features, (n, H, W, 3).
+        of_identity: Of the identity features, the order features being 0, (n, H, W, 3).
+        of_order: Of the order features, the identity features being 0, (n, H, W, 3).
 
     Raises:
         ValueError: The arrays are empty or differ in length.
     """
-    _require_same_length(images=images, decoded=decoded)
-    tiles = np.stack([images, decoded])
+    _require_same_length(images=images, decoded=decoded, of_identity=of_identity, of_order=of_order)
+    tiles = np.stack([images, decoded, of_identity, of_order])
     figure, axes = tile_figure(tiles)
-    axes.set_yticks(tile_centres(tiles, 0), ["original", "decoded"])
+    axes.set_yticks(tile_centres(tiles, 0), ["original", "decoded", "identity alone", "order alone"])
     return figure
 
 

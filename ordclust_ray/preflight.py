@@ -33,30 +33,39 @@ def preflight(training: TrainingConfig, storage: Path) -> tuple[list[str], bool]
             f"{plan} leave {left:g} for reading data, which needs 1: "
             "lower --training.num-workers or --training.cpus-per-worker"
         )
-    room = room_for_workers([node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]], each)
+    if 0 < gpus < workers:
+        raise InputError(f"{plan}: more workers than GPUs; lower --training.num-workers to {gpus}")
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus_and_gpus = [(own.get("CPU", 0.0), own.get("GPU", 0.0)) for own in machines]
+    room = room_for_workers(cpus_and_gpus, each, use_gpu=gpus > 0)
     if room < workers:
         raise InputError(
             f"{plan}: beside a whole CPU for data the machines have room for {room}, as a worker has to fit on one"
         )
-    if 0 < gpus < workers:
-        raise InputError(f"{plan}: more workers than GPUs; lower --training.num-workers to {gpus}")
     free, memory = shutil.disk_usage(storage).free, resources.get("object_store_memory", 0.0)
+    busy = cpus - ray.available_resources().get("CPU", 0.0)
     lines = [
-        f"{plan} leave {left:g} for data",
+        f"{plan} leave {left:g} for data" + (f"; {busy:g} are in use by others, and waited for" if busy else ""),
         f"runs in {storage} ({free / 1e9:.0f} GB free); {memory / 1e9:.1f} GB of shared memory for images",
     ]
     return lines, gpus > 0
 
 
-def room_for_workers(cpus: list[float], each: float) -> int:
-    """How many workers fit on machines with so many CPUs, one CPU of which is kept for data; none is divided.
+def room_for_workers(machines: list[tuple[float, float]], each: float, *, use_gpu: bool) -> int:
+    """How many workers fit on machines with so many CPUs and GPUs, one CPU of which is kept for data; none is divided.
 
-    >>> room_for_workers([4, 1, 1], 2), room_for_workers([2, 2], 1.5), room_for_workers([2], 0.4)
-    (2, 1, 2)
+    >>> room_for_workers([(4, 0), (1, 0), (1, 0)], 2, use_gpu=False)
+    2
+    >>> room_for_workers([(8, 0), (1, 2)], 1, use_gpu=True)  # the CPU for data is one without a GPU
+    1
     """
-    room = [int(machine / each + 1e-9) for machine in cpus]
-    with_data = [int(max(machine - 1, 0) / each + 1e-9) for machine in cpus]
-    return sum(room) - min(a - b for a, b, machine in zip(room, with_data, cpus, strict=True) if machine >= 1)
+
+    def fits(cpus: float, gpus: float) -> int:
+        workers = int(max(cpus, 0) / each + 1e-9)
+        return min(workers, int(gpus)) if use_gpu else workers
+
+    lost = [fits(cpus, gpus) - fits(cpus - 1, gpus) for cpus, gpus in machines if cpus >= 1]
+    return sum(fits(cpus, gpus) for cpus, gpus in machines) - min(lost, default=0)
 
 
 def make_storage(storage: Path) -> None:

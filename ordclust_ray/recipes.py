@@ -1,5 +1,7 @@
 """Named runs: each function returns a whole configuration, and says what it is for in its first line."""
 
+from dataclasses import replace
+
 from ordclust_ray.config import (
     ClusteringConfig,
     DataConfig,
@@ -23,13 +25,21 @@ def digits() -> DrcConfig:
 
 def coffee() -> DrcConfig:
     """Coffee leaves ranked by severity of their disease, for a CPU. Needs --data.path."""
-    return DrcConfig(
+    return replace(
+        small(),
         data=DataConfig(
             path="coffee_leaf.parquet", image_size=32, rank_column="severity", group_column="predominant_stress"
         ),
         rank=RankConfig(cumulative_score_at=1.0),
-        model=ModelConfig(width=0.25, order_dim=64, identity_dim=192),
         clustering=ClusteringConfig(num_clusters=4),
+    )
+
+
+def small() -> DrcConfig:
+    """Networks of a quarter of the paper's width at 32 pixels, for your own images on a CPU. Needs --data.path."""
+    return DrcConfig(
+        data=DataConfig(path="images", image_size=32),
+        model=ModelConfig(width=0.25, order_dim=64, identity_dim=192),
         training=TrainingConfig(rounds=13, batch_size=32, learning_rate=1e-3),
     )
 
@@ -39,4 +49,4 @@ def paper() -> DrcConfig:
     return DrcConfig(data=DataConfig(path="images"))
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (digits, coffee, paper)}
+RECIPES = {recipe.__name__: recipe for recipe in (digits, coffee, small, paper)}

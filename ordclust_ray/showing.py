@@ -60,10 +60,16 @@ def run_figures(
                 f"tsne_{name}",
                 figures.feature_map(features, ranks[:shown], clusters[:shown], title=title, seed=seed),
             )
-        decoded = to_uint8(estimator.orid.decoder(h[: 2 * SHOWN])).numpy()
-        yield "reconstructions", figures.reconstructions(pictures[: 2 * SHOWN], decoded)
+        yield "reconstructions", _reconstructions(estimator, pictures[: 2 * SHOWN], h[: 2 * SHOWN])
         yield "order_transfer", _order_transfer(estimator, pictures, ranks, h)
     yield "references", _reference_panel(prepared, estimates, images)
+
+
+def _reconstructions(estimator: RankEstimator, pictures: NDArray[np.uint8], h: torch.Tensor) -> Figure:
+    """Decoded from the whole features, from the identity's half alone, and from the order's."""
+    of_order = torch.arange(h.shape[1]) < estimator.orid.order_dim
+    decoded = (to_uint8(estimator.orid.decoder(part)).numpy() for part in (h, h * ~of_order, h * of_order))
+    return figures.reconstructions(pictures, *decoded)
 
 
 def _order_transfer(

@@ -85,11 +85,13 @@ class Tracker:
         """Numbers; those that are not finite are left out."""
         now = int(time.time() * 1000)
         finite = {name: float(value) for name, value in values.items() if np.isfinite(value)}
-        self._client.log_batch(self.run_id, [Metric(name, value, now, step) for name, value in finite.items()])
+        with _usable(self.uri):
+            self._client.log_batch(self.run_id, [Metric(name, value, now, step) for name, value in finite.items()])
 
     def artifacts(self, folder: Path) -> None:
         """All files of a folder, in the same order of folders."""
-        self._client.log_artifacts(self.run_id, str(folder))
+        with _usable(self.uri):
+            self._client.log_artifacts(self.run_id, str(folder))
 
     def model(self, estimator: RankEstimator, images: np.ndarray, registered_name: str) -> int:
         """Logs the network as a torch export (no pickle) with its signature, and registers it.
@@ -106,7 +108,7 @@ class Tracker:
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))]),
             outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, 2))]),
         )
-        with mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
+        with _usable(self.uri), mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
             logged = mlflow.pytorch.log_model(
                 estimator,
                 name="model",
@@ -154,7 +156,8 @@ def _quiet(logger: str) -> Iterator[None]:
 
 def git_commit() -> str:
     """The commit that runs, "unknown" outside of a checkout or without git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", "-C", str(Path(__file__).parent), "-c", "core.fileMode=false"]  # an unpacked copy has no modes
+    command += ["describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:  # there is no git

@@ -50,9 +50,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     """
     if any("raylet" in (process.info["name"] or "") for process in psutil.process_iter(["name"])):
         pytest.skip("another Ray runs on this machine, and `ray stop` would end it")
-    name, mode = job.readme("export RAY_AUTH_MODE").removeprefix("export ").split("=")
+    exports = (line.removeprefix("export ").split("=") for line in job.README_COMMANDS if line.startswith("export "))
     env = {key: value for key, value in job.environment().items() if key != "RAY_ADDRESS"}
-    env |= {"HOME": str(tmp_path_factory.mktemp("home")), name: mode}
+    env |= {"HOME": str(tmp_path_factory.mktemp("home")), **dict(exports)}
     job.shell(job.readme("ray get-auth-token"), env)
     job.shell(job.readme("ray start"), env)
     yield env

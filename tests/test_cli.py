@@ -104,8 +104,8 @@ def test_help_fits_the_terminal(ask: str, monkeypatch: pytest.MonkeyPatch, capsy
 # --- wrong -----------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "recipe": ("digit", ["'digit'", "digits, coffee, paper"]),
-    "empty recipe": (" ", ["digits, coffee, paper"]),
+    "recipe": ("digit", ["'digit'", "digits, coffee, small, paper"]),
+    "empty recipe": (" ", ["digits, coffee, small, paper"]),
     "flag, with a suggestion": ("--training.batchsize 3", ["--training.batchsize", "--training.batch-size"]),
     "flag of another section": ("--rank.seed 3", ["--rank.seed", "--run.seed"]),
     "negated flag": ("--training.no-flip", ["--training.no-flip", "--training.flip {True,False}"]),
@@ -255,11 +255,11 @@ def test_wrong_input_starts_no_ray(ended: Ended) -> None:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        ("recipe", r"there is no recipe 'nosuch'; it must be one of digits, coffee, paper"),
+        ("recipe", r"there is no recipe 'nosuch'; it must be one of digits, coffee, small, paper"),
         ("flag", r"[^│─]*--training.batchsize[^│─]* --training.batch-size INT [^│─]*"),
         ("range", r"--rank.step is -1; it must be at least 0"),
         ("path", r"--data.path is '.*/nowhere'; there is no such file or folder"),
-        ("column", r".*/ranks.csv has no column 'age'; its columns are image, rank"),
+        ("column", r".*/ranks.csv has no column 'age'; its columns are 'image', 'rank'"),
         ("rank", r"column 'rank' has 1 missing or non-numeric ranks; the first is 'tall' at .*/b.png"),
         ("group", r"--data.group-column is 'kind', which means nothing for --data.path digits"),
         ("csv that is a folder", r".*/odd/ranks.csv is not a CSV file: .*"),

@@ -20,7 +20,7 @@ def measured(prepared: Prepared, small_config: DrcConfig) -> Results:
     test, train = (manifest[manifest["split"] == split] for split in ("test", "train"))
     estimates = pd.DataFrame({"estimate": test["rank"] + 1.5 * (np.arange(len(test)) % 5 == 0)})
     clusters = pd.Series(group_codes(train["group"], prepared.groups), index=train.index)
-    return evaluate(small_config, prepared, estimates, clusters, CENTROIDS, sample_images(prepared))
+    return evaluate(small_config, prepared, estimates, clusters, CENTROIDS, -0.125, sample_images(prepared))
 
 
 def test_measures_of_ranks(measured: Results, prepared: Prepared) -> None:
@@ -37,13 +37,14 @@ def test_measures_of_groups(measured: Results, prepared: Prepared) -> None:
     ours = measured.measures["DRC-ORID"]
     assert ours["NMI"] == ours["NMI above lowest rank"] == 1.0
     assert ours["CA"] == pytest.approx(-0.5)
+    assert measured.measures["spherical k-means"] == {"CA": -0.125}
     assert 0 <= measured.measures["k-means on pixels"]["NMI"] < 0.5  # the colours number the images
     assert sum(measured.cluster_sizes) == prepared.train.count()
 
 
 def test_table_shows_every_measure_and_what_was_not_measured(measured: Results) -> None:
     lines = measured.table().splitlines()
-    assert [name in lines[0] for name in measured.measures] == [True] * 4
+    assert [name in lines[0] for name in measured.measures] == [True] * 5
     assert lines[1].split()[:2] == ["MAE", "0.300"]
     (nmi,) = [line for line in lines if line.startswith("NMI ") and "above" not in line]
     assert nmi.split()[1:4] == ["1.000", "-", "-"]

@@ -79,6 +79,20 @@ def test_reference_panel_has_a_posterior_an_image() -> None:
     assert bars == [10, 10]
 
 
+def test_reconstructions_have_a_row_a_part_of_the_features() -> None:
+    images, _ = digits(5)
+    figure = figures.reconstructions(images, images, images, images)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "original", "decoded", "identity alone", "order alone"
+    ]  # fmt: skip
+    assert np.asarray(figure.axes[0].images[0].get_array()).shape[0] // 8 == 4
+
+
+def test_nothing_to_show_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"\Aranks is empty\Z"):
+        figures.rank_histograms(np.zeros(0), np.zeros(0, int), num_clusters=1)
+
+
 def test_lengths_that_differ_are_named() -> None:
     images, ranks = digits()
     with pytest.raises(ValueError, match=r"60.*59|59.*60"):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_output_ends_with_table_folder_and_mlflow(undisturbed: list[str], storag
     assert any(line.startswith("epoch 6/6") for line in undisturbed)  # plain lines: the output is no terminal
     table = next(i for i, line in enumerate(undisturbed) if "DRC-ORID" in line and "median" in line)
     assert [line.split()[0] for line in undisturbed[table + 1 : table + 5]] == ["MAE", "CS", "accuracy", "CA"]
+    assert undisturbed[table + 4].split()[1] != "-" != undisturbed[table + 4].split()[-1]  # beside plain k-means
     assert f"results: {storage / 'undisturbed' / 'results'}" in undisturbed
     assert f"mlflow ui --backend-store-uri sqlite:///{storage / 'mlflow.db'}" in undisturbed[-1]
 
@@ -78,7 +80,9 @@ def test_mlflow_has_the_whole_record(undisturbed: list[str], storage: Path) -> N
     assert run.info.status == "FINISHED"
     assert run.data.params["training.rounds"] == "2"
     assert run.data.params["clustering.repulsion"] == "0.1"
-    assert {"git_commit", "version.ray", "version.torch"} <= set(run.data.tags)
+    assert {"version.ray", "version.torch"} <= set(run.data.tags)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=job.ROOT, capture_output=True, text=True, check=False)
+    assert run.data.tags["git_commit"].removesuffix("-dirty") == (commit.stdout.strip() or "unknown")
     for metric, epochs in (("reconstruction", range(1, 7)), ("centroid_affinity", (2, 4, 6))):
         history = client.get_metric_history(run.info.run_id, metric)
         assert [point.step for point in history] == list(epochs)

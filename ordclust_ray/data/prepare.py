@@ -12,11 +12,15 @@ from ray.data.context import ShuffleStrategy
 from ray.data.expressions import col
 
 from ordclust_ray.config import DrcConfig, InputError
+from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.data.images import decode_batch
 from ordclust_ray.data.readers import Source, open_source
 
 MAX_LEVELS = 1000
+FEW_BLOCKS = 200
+"""Up to here a sort that the driver plans takes 0.1 s, where Ray's default starts processes for 6 s and more. The plan
+has the square of the blocks as parts, too many for more of them."""
 TRAIN, TEST = "train", "test"
 TEST_COLUMNS = ["key", "instance_id", "image"]
 
@@ -80,6 +84,12 @@ def open_checked(config: DrcConfig) -> Source:
         )
     if config.rank.scale == "geometric" and manifest["rank"].min() <= 0:
         raise InputError(f"--rank.scale geometric needs ranks above 0; the lowest is {manifest['rank'].min():g}")
+    levels = np.unique(manifest["rank"])
+    if (similar_levels(levels, config.rank.tolerance, config.rank.scale)[1] == len(levels)).all():
+        raise InputError(
+            f"--rank.tolerance is {config.rank.tolerance:g}: all ranks ({levels[0]:g} to {levels[-1]:g}) are similar "
+            "then, and none can be told from another"
+        )
     least = max(2 * config.clustering.num_clusters, 4)
     if len(manifest) < least:
         raise InputError(f"there are {len(manifest)} images; {config.clustering.num_clusters} clusters need {least}")
@@ -127,8 +137,8 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
         decode_batch, fn_kwargs={"size": data.image_size, "max_pixels": data.max_pixels}, batch_size=64
     )
     decoded = decoded.materialize()
-    # Ray's default runs each sort in processes of its own, started anew: 6 s or more where this takes 0.1 s.
-    decoded.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+    if decoded.num_blocks() <= FEW_BLOCKS:
+        decoded.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
     manifest = source.manifest
     broken = _broken(decoded, manifest)
     if len(broken) > data.max_broken_fraction * len(manifest):

@@ -20,8 +20,12 @@ from PIL import Image
 
 from ordclust_ray.config import DIGITS, DataConfig, InputError
 
-ROWS_A_TASK = 512
+ROWS_A_READ = 512
+IMAGES_A_TASK = 64
+IMAGES_A_READ = 16
 MAX_BLOCKS = 10_000
+MAX_FILE_BYTES = 2**30
+"""No more of an image file is read: what is larger is no image, or broken."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,19 @@ def open_source(config: DataConfig) -> Source:
     path = Path(config.path).expanduser().absolute()
     if not path.exists():
         raise InputError(f"--data.path is {config.path!r}; there is no such file or folder")
-    files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
-    if path.is_dir() and not files:
+    if path.suffix.lower() == ".csv":
+        raise InputError(f"--data.path is {config.path!r}; it must be the CSV's folder, and --data.table its name")
+    files = _parquet_files(path) if path.is_dir() else [path]
+    if not files:
         return read_folder(path, config)
     _require_defaults(config, "table")
     return read_parquet(files, config)
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    """Those in the folder and below it; none where the folder itself has a CSV and no Parquet."""
+    images = any(folder.glob("*.csv")) and not any(folder.glob("*.parquet"))
+    return [] if images else sorted(folder.glob("**/*.parquet"))
 
 
 def _require_defaults(config: DataConfig, *names: str) -> None:
@@ -116,7 +128,7 @@ def _read_row_group(task: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     """Encoded images of one row group, a few at a time."""
     parquet, next_id = pq.ParquetFile(str(task["file"][0])), int(task["first_id"][0])
     column = str(task["column"][0])
-    for batch in parquet.iter_batches(ROWS_A_TASK, row_groups=[int(task["group"][0])], columns=[column]):
+    for batch in parquet.iter_batches(ROWS_A_READ, row_groups=[int(task["group"][0])], columns=[column]):
         images = batch.column(0)
         if pa.types.is_struct(images.type):
             images = images.field("bytes")
@@ -139,13 +151,17 @@ def read_folder(folder: Path, config: DataConfig) -> Source:
         raise InputError(f"{table} is not a CSV file: {' '.join(str(error).split())}") from None
     _require_columns([config.image_column, *columns.values()], list(frame.columns), table)
     paths = frame[config.image_column].fillna("")
+    twice = paths[paths.duplicated() & (paths != "")]
+    if len(twice):  # it could be in both splits
+        raise InputError(f"{table} lists {len(twice)} images more than once; the first is {twice.iloc[0]!r}")
     manifest = _renamed(frame, columns)
     manifest["source"] = [str(folder / path) for path in paths]
     tasks = pa.table({"instance_id": np.arange(len(paths)), "path": manifest["source"].to_numpy(dtype=str)})
 
     def encoded() -> ray.data.Dataset:
-        blocks = min(max(1, len(paths) // ROWS_A_TASK), MAX_BLOCKS)
-        return ray.data.from_arrow(tasks).repartition(blocks).map_batches(_read_files, fn_args=(str(folder),))
+        blocks = min(max(1, len(paths) // IMAGES_A_TASK), MAX_BLOCKS)
+        files = ray.data.from_arrow(tasks).repartition(blocks)
+        return files.map_batches(_read_files, fn_args=(str(folder),), batch_size=IMAGES_A_READ)
 
     return Source(manifest, encoded)
 
@@ -171,10 +187,16 @@ def _read_files(batch: dict[str, np.ndarray], folder: str) -> dict[str, Any]:
     for path in batch["path"]:
         try:
             file = Path(str(path)).resolve(strict=True)
-            encoded.append(file.read_bytes() if file.is_relative_to(home) and file.is_file() else b"")
+            inside = file.is_relative_to(home) and file.is_file()
+            encoded.append(_beginning(file) if inside else b"")
         except (OSError, RuntimeError):  # RuntimeError: links that lead to themselves
             encoded.append(b"")
     return {"instance_id": batch["instance_id"], "encoded": np.array(encoded, dtype=object)}
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(MAX_FILE_BYTES)
 
 
 def _known_columns(config: DataConfig) -> dict[str, str]:
@@ -199,4 +221,4 @@ def _require_encoded(field: pa.Field, where: Path) -> None:
 def _require_columns(wanted: list[str], present: list[str], where: Path) -> None:
     missing = [name for name in wanted if name not in present]
     if missing:
-        raise InputError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(present)}")
+        raise InputError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(map(repr, present))}")

@@ -25,7 +25,7 @@ from ordclust_ray.config import DrcConfig
 from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized_mutual_information
 from ordclust_ray.core.orid_losses import METRICS
 from ordclust_ray.core.pairs import PairSampler
-from ordclust_ray.core.repulsive_kmeans import centroid_rule, floor_size, kmeans_start, repulsive_kmeans
+from ordclust_ray.core.repulsive_kmeans import Clustering, centroid_rule, floor_size, kmeans_start, repulsive_kmeans
 from ordclust_ray.core.shard import Shard
 from ordclust_ray.training.orid import (
     OridTrainer,
@@ -106,6 +106,10 @@ class Problem:
     num_groups: int
 
 
+class DivergedError(ArithmeticError):
+    """Training has left the finite numbers; repeating the epoch would not help."""
+
+
 def ignore_step(epoch: int, step: int, steps: int, metrics: Tensor) -> None:
     """Tells nobody."""
 
@@ -146,6 +150,9 @@ class DrcOrid:
         """The next epoch of pairs, then clustering where a round ends; appends its record and returns it.
 
         Its randomness depends on the seed and the epoch alone, so that an epoch can be repeated.
+
+        Raises:
+            DivergedError: in every process, where the losses are not finite.
         """
         epoch, started = len(self.history), time.perf_counter()
         process = process_rank()
@@ -158,6 +165,8 @@ class DrcOrid:
             self._on_step(epoch, steps, self._steps_an_epoch, metrics)
         self._synchronise_buffers()
         means = all_reduce_sum(total) / (steps * world_size())
+        if not means.isfinite().all():
+            raise DivergedError(f"the losses of epoch {epoch + 1} are not finite: lower --training.learning-rate")
         record: dict[str, Any] = {"epoch": epoch + 1, "steps": self.trainer.steps}
         record |= dict(zip(METRICS, means.tolist(), strict=True))
         seconds = time.perf_counter() - started
@@ -201,7 +210,9 @@ class DrcOrid:
         return torch.cat(order), torch.cat(identity)
 
     def cluster(self, epoch: int) -> dict[str, Any]:
-        """A round of clustering on the features as they are; k-means starts the first one (lines 2, 5-12).
+        """A round of clustering on the features as they are (lines 5-12 of algorithm 1).
+
+        k-means starts the first one (line 2), which goes on as the others do; the paper fine-tunes once before.
 
         Returns:
             Its measures, for the epoch's record.
@@ -211,17 +222,10 @@ class DrcOrid:
         shard = Shard(self.features()[1], self.data.instance_ids, None if self.centroids is None else self.assignments)
         engine, before = CollectiveEngine(shard), shard.assignments.clone()
         if self.centroids is None:
-            start = all_gather(kmeans_start(engine, settings.num_clusters, self.config.run.seed))[0]
+            start = self._kmeans_start(engine)
         else:
             start = centroid_rule(engine.sums(settings.num_clusters).sums, self.centroids, repulsion)
-        result = repulsive_kmeans(
-            engine,
-            start.to(self.trainer.device),
-            repulsion=repulsion,
-            min_size=floor_size(n, settings.num_clusters, settings.min_cluster_fraction),
-            max_iterations=settings.max_iterations,
-            tolerance=settings.tolerance,
-        )
+        result = self._clustered(engine, start, repulsion=repulsion, fraction=settings.min_cluster_fraction)
         self.assignments, self.centroids = shard.assignments, result.centroids
         changed = int(all_reduce_sum((shard.assignments != before).sum()))
         record = {
@@ -232,6 +236,22 @@ class DrcOrid:
             "cluster_sizes": result.counts.tolist(),
         }
         return record | ({"nmi": self._nmi()} if self.problem.num_groups else {})
+
+    def _kmeans_start(self, engine: CollectiveEngine) -> Tensor:
+        """The same in every process, whatever its libraries round."""
+        start = kmeans_start(engine, self.config.clustering.num_clusters, self.config.run.seed)
+        return all_gather(start)[0].to(self.trainer.device)
+
+    def _clustered(self, engine: CollectiveEngine, start: Tensor, *, repulsion: float, fraction: float) -> Clustering:
+        settings = self.config.clustering
+        return repulsive_kmeans(
+            engine,
+            start,
+            repulsion=repulsion,
+            min_size=floor_size(self.problem.num_train, settings.num_clusters, fraction),
+            max_iterations=settings.max_iterations,
+            tolerance=settings.tolerance,
+        )
 
     def _nmi(self) -> float:
         clusters, groups = self.assignments.cpu().numpy(), self.data.groups.cpu().numpy()
@@ -245,12 +265,17 @@ class DrcOrid:
     def conclude(self) -> tuple[Tensor, dict[str, Tensor]]:
         """After the last epoch: similarity of each instance to its centroid (N,), and the reference candidates.
 
-        Without clusters (k = 1) the mean direction of all instances becomes the only centroid.
+        Without clusters (k = 1) the mean direction of all instances becomes the only centroid. With clusters the last
+        record gets `plain_centroid_affinity`, that of spherical k-means on the same features.
         """
         order, identity = self.features()
         if self.centroids is None:
             mean = all_reduce_sum(identity.double().sum(dim=0, keepdim=True))
             self.centroids = torch.nn.functional.normalize(mean, dim=1)
+        else:
+            engine = CollectiveEngine(Shard(identity, self.data.instance_ids))
+            plain = self._clustered(engine, self._kmeans_start(engine), repulsion=0.0, fraction=0.0)
+            self.history[-1]["plain_centroid_affinity"] = centroid_affinity(plain.centroids.cpu().numpy())
         similarities = (identity * self.centroids.float()[self.assignments]).sum(dim=1)
         references = select_references(
             similarities,

@@ -18,6 +18,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 
+from ordclust_ray.config import InputError
 from ordclust_ray.training.checkpoint import REFERENCES
 from ordclust_ray.training.shares import EqualShares
 from ordclust_ray.training.worker import TrainJob, train_orid
@@ -40,6 +41,7 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
         The folder of the last checkpoint.
 
     Raises:
+        InputError: the settings make training diverge.
         TrainingStopped: workers were lost, or raised, more often than `max_failures`; or Ctrl-C.
     """
     training, run = job.config.training, job.config.run
@@ -68,6 +70,8 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
         raise TrainingStopped(reason(error)) from error
     except SystemExit:  # Ctrl-C: Ray ends its workers, and then this process
         raise TrainingStopped("interrupted") from None
+    if result.return_value:
+        raise InputError(result.return_value)
     checkpoint: Checkpoint | None = result.checkpoint
     if checkpoint is None or not (Path(checkpoint.path) / REFERENCES).exists():
         raise TrainingStopped("training stopped before its last epoch")

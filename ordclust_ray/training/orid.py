@@ -49,10 +49,9 @@ class OridTrainer:
         self.discriminator = Discriminator(size, model.width).apply(initialise)
         for network in (self.orid, self.discriminator):
             network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+            if config.training.compile:
+                network.compile()  # before it is wrapped: the generator's loss calls the discriminator itself
         self._orid, self._discriminator = wrap(self.orid), wrap(self.discriminator)
-        if config.training.compile:
-            self._orid.compile()
-            self._discriminator.compile()
         fused = device.type == "cuda"
         self.optimizer = torch.optim.Adam(self.orid.parameters(), config.training.learning_rate, fused=fused)
         self.discriminator_optimizer = torch.optim.Adam(

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.progress import Monitor
 from ordclust_ray.training.checkpoint import REFERENCES, restore, save_shard, save_training
-from ordclust_ray.training.drc_orid import DrcOrid, Problem, ignore_step
+from ordclust_ray.training.drc_orid import DivergedError, DrcOrid, Problem, ignore_step
 from ordclust_ray.training.orid import OridTrainer
 from ordclust_ray.training.shard_data import ShardData
 
@@ -34,13 +35,21 @@ class TrainJob:
     monitor: Monitor
 
 
-def train_orid(loop_config: dict[str, TrainJob]) -> None:
-    """The loop that every worker of a `TorchTrainer` runs."""
+def train_orid(loop_config: dict[str, TrainJob]) -> str:
+    """The loop that every worker of a `TorchTrainer` runs.
+
+    Returns:
+        Why it ended before the last epoch, where trying again would not help; else nothing.
+    """
     job = loop_config["job"]
     model, epochs = _start(job), job.config.training.epochs
     for _ in range(len(model.history), epochs):
-        model.run_epoch()
+        try:
+            model.run_epoch()
+        except DivergedError as error:
+            return str(error)
         _report(model, job.monitor, final=len(model.history) == epochs)
+    return ""
 
 
 def _start(job: TrainJob) -> DrcOrid:
@@ -48,8 +57,7 @@ def _start(job: TrainJob) -> DrcOrid:
     config, context = job.config, ray.train.get_context()
     for chatty in ("", "ray.data"):  # "": Ray Train names some of its loggers after files
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    cores = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
-    torch.set_num_threads(config.training.threads_per_worker or cores)
+    torch.set_num_threads(config.training.threads_per_worker or _own_cores(context.get_local_world_size()))
     torch.manual_seed(config.run.seed)
     device = ray.train.torch.get_device()
     torch.backends.cudnn.benchmark = True  # an epoch has few sizes of batches
@@ -68,8 +76,18 @@ def _start(job: TrainJob) -> DrcOrid:
     return model
 
 
+def _own_cores(workers_here: int) -> int:
+    """A worker's part of the machine's cores: of those that Ray counts, which are fewer in a container."""
+    here = ray.get_runtime_context().get_node_id()
+    (counted,) = [node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here]
+    return max(1, min(os.cpu_count() or 1, int(counted)) // workers_here)
+
+
 def _distributed(network: torch.nn.Module) -> torch.nn.Module:
-    return ray.train.torch.prepare_model(network, move_to_device=False)
+    # The buffers are synchronised once an epoch, by `DrcOrid`.
+    return ray.train.torch.prepare_model(
+        network, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
+    )
 
 
 def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:

@@ -67,6 +67,8 @@ def test_instances_are_known_by_their_ids(local_ray: None, alone: tuple[Clusteri
 def test_ray_engine_names_bad_input(local_ray: None) -> None:
     with pytest.raises(ValueError, match=r"num_shards is 204; it must be from 1 to 203"):
         RayEngine(features(), num_shards=N + 1)
+    with pytest.raises(ValueError, match=r"2 shards of 500 CPU each need more than the cluster's \d+"):
+        RayEngine(features(), num_shards=2, num_cpus=500)
     broken = features()
     broken[7] = 0
     with pytest.raises(ValueError, match=r"1 feature rows are zero or not finite; first instances: \[7\]"):

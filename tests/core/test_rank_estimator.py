@@ -212,3 +212,17 @@ def test_exported_estimator_takes_another_batch_size() -> None:
     program = torch.export.export(estimator, (images_of(3),), dynamic_shapes=(batch,)).module()
     for n in (1, 8):
         torch.testing.assert_close(program(images_of(n, seed=n)), estimator(images_of(n, seed=n)))
+
+
+def test_without_any_reference_nothing_is_estimated() -> None:
+    known = build()
+    tensors = (known.reference_order, known.reference_identity)
+    with pytest.raises(ValueError, match=r"\Athere is no reference in any cluster; at least one is needed\Z"):
+        RankEstimator(
+            known.orid,
+            known.centroids.double(),
+            known.rank_levels,
+            known.likelihoods,
+            torch.full_like(known.reference_ids, -1),
+            *tensors,
+        )

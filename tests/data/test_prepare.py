@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig, RankConfig, RunConfig
+from ordclust_ray.core.order import RankScale
 from ordclust_ray.data.prepare import Prepared, TooManyBrokenError, open_checked, prepare, stratified_split
 
 Png = Callable[[int], bytes]
@@ -135,6 +136,17 @@ def test_geometric_scale_needs_positive_ranks(lowest: float, tmp_path: Path) -> 
     assert open_checked(config).manifest["rank"].min() == lowest
     with pytest.raises(ValueError, match=rf"\A--rank.scale geometric needs ranks above 0; the lowest is {lowest:g}\Z"):
         open_checked(replace(config, rank=RankConfig(scale="geometric")))
+
+
+@pytest.mark.parametrize(("tolerance", "scale"), [(4.0, "linear"), (1.61, "geometric")])
+def test_a_tolerance_over_all_ranks_leaves_nothing_to_compare(
+    tolerance: float, scale: RankScale, tmp_path: Path
+) -> None:
+    config = configured(tmp_path, {"image": [b""] * 10, "rank": [1, 2, 3, 4, 5] * 2})
+    message = rf"\A--rank.tolerance is {tolerance:g}: all ranks \(1 to 5\) are similar then[^\n]+\Z"
+    with pytest.raises(ValueError, match=message):
+        open_checked(replace(config, rank=RankConfig(tolerance=tolerance, scale=scale)))
+    open_checked(replace(config, rank=RankConfig(tolerance=0.9 * tolerance, scale=scale)))
 
 
 def test_what_is_right_passes_without_decoding(tmp_path: Path) -> None:
@@ -408,3 +420,10 @@ def test_no_image_to_test_on_is_an_error(local_ray: None, tmp_path: Path, png: P
     columns = {"image": [png(i) for i in range(20)], "rank": [1, 2] * 10}
     with pytest.raises(ValueError, match=r"\A[^\n]*test[^\n]*\Z"):
         prepared_from(configured(tmp_path, columns, test_fraction=0.01))
+
+
+def test_training_set_smaller_than_the_workers_need(prepared: Prepared, small_config: DrcConfig) -> None:
+    workers = replace(small_config.training, num_workers=41, batch_size=100)
+    message = r"\A81 training images are too few for --training.num-workers 41\Z"
+    with pytest.raises(ValueError, match=message):
+        prepared_from(replace(small_config, training=workers))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ordclust_ray.config import DataConfig
+from ordclust_ray.data import readers
 from ordclust_ray.data.images import decode
 from ordclust_ray.data.readers import Source, open_source
 
@@ -161,13 +162,13 @@ def test_missing_path(tmp_path: Path) -> None:
 def test_missing_column_of_one_of_the_files(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"image": [b"x"], "rank": [1], "kind": ["k"]})
     file = write_parquet(tmp_path / "b.parquet", {"image": [b"x"], "rank": [1]})
-    assert error_of(tmp_path, group_column="kind") == f"{file} has no column 'kind'; its columns are image, rank"
+    assert error_of(tmp_path, group_column="kind") == f"{file} has no column 'kind'; its columns are 'image', 'rank'"
 
 
 @pytest.mark.parametrize("setting", ["image_column", "rank_column", "group_column", "split_column"])
 def test_missing_column(tmp_path: Path, setting: str) -> None:
     file = write_parquet(tmp_path / "a.parquet", {"image": [b"x"], "rank": [1], "more": [2]})
-    assert error_of(file, **{setting: "age"}) == f"{file} has no column 'age'; its columns are image, rank, more"
+    assert error_of(file, **{setting: "age"}) == f"{file} has no column 'age'; its columns are 'image', 'rank', 'more'"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_two_tables(local_ray: None, tmp_path: Path, png: Png) -> None:
         tmp_path, "image,rank\na.png,1\n", {"a.png": png(0), "lists/more.csv": b"image,rank\na.png,8\n"}
     )
     assert opened(folder).manifest["rank"].tolist() == [1], "only the tables at the top of the folder are candidates"
-    (folder / "other.csv").write_text("image,rank\na.png,2\na.png,3\n")
+    (folder / "other.csv").write_text("image,rank\na.png,2\nb.png,3\n")
     message = f"{folder} holds no Parquet files and 2 CSV files; it needs one CSV, or --data.table names it"
     assert error_of(folder) == message
     assert opened(folder, table="other.csv").manifest["rank"].tolist() == [2, 3]
@@ -260,8 +261,33 @@ def test_no_table(tmp_path: Path) -> None:
 
 def test_table_without_the_column(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, "file,age\na.png,1\n", {})
-    assert error_of(folder) == f"{folder}/table.csv has no column 'image'; its columns are file, age"
+    assert error_of(folder) == f"{folder}/table.csv has no column 'image'; its columns are 'file', 'age'"
     assert error_of(folder, image_column="file").startswith(f"{folder}/table.csv has no column 'rank'")
+
+
+def test_an_image_listed_twice_could_be_in_both_splits(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, "image,rank\na.png,1\nb.png,2\na.png,3\n,4\n,5\n", {})
+    assert error_of(folder) == f"{folder}/table.csv lists 1 images more than once; the first is 'a.png'"
+
+
+def test_a_table_for_a_path(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, "image,rank\na.png,1\n", {})
+    expected = f"--data.path is '{folder}/table.csv'; it must be the CSV's folder, and --data.table its name"
+    assert error_of(folder / "table.csv") == expected
+
+
+def test_parquet_files_below_a_table_are_no_images(local_ray: None, tmp_path: Path, png: Png) -> None:
+    folder = write_folder(tmp_path, "image,rank\na.png,1\n", {"a.png": png(0), "old/x.parquet": b"no Parquet"})
+    assert encoded(opened(folder)) == [png(0)]
+
+
+def test_no_more_of_a_file_is_read_than_an_image_may_have(
+    tmp_path: Path, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MAX_FILE_BYTES", 10)
+    (tmp_path / "a.png").write_bytes(png(0))
+    batch = {"instance_id": np.array([0]), "path": np.array([str(tmp_path / "a.png")])}
+    assert readers._read_files(batch, str(tmp_path))["encoded"].tolist() == [png(0)[:10]]
 
 
 @pytest.mark.parametrize(

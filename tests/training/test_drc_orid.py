@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,7 +15,7 @@ from ordclust_ray.config import DrcConfig
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.training.checkpoint import restore, save_shard, save_training
-from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
+from ordclust_ray.training.drc_orid import DivergedError, DrcOrid, InMemoryData, Problem
 from ordclust_ray.training.orid import OridTrainer
 from ordclust_ray.training.shard_data import ShardData
 
@@ -48,6 +49,30 @@ def test_clustering_ends_the_warm_up_and_each_round() -> None:
     assert all(sum(record["cluster_sizes"]) == 150 for record in (first, *later))
     assert min(min(record["cluster_sizes"]) for record in (first, *later)) >= 150 // (2 * GROUPS)
     assert [record["clustering"] == 0.0 for record in done.history] == [True, False, False, False, False]
+
+
+def test_a_training_that_diverges_says_so_before_its_epoch_counts() -> None:
+    settings = config()
+    diverging = model(replace(settings, training=replace(settings.training, learning_rate=1e30)))
+    with pytest.raises(DivergedError, match=r"\Athe losses of epoch 1 are not finite: lower --training.learning-rate"):
+        diverging.run_epoch()
+    assert diverging.history == []
+
+
+def test_plain_clustering_stands_beside_the_repulsive_one() -> None:
+    done = train(PLANTED, config())
+    before = done.assignments.clone()
+    done.conclude()
+    assert torch.equal(done.assignments, before)
+    identity = done.features()[1].double().numpy()
+    centroids = KMeans(GROUPS, n_init=10, random_state=0).fit(identity).cluster_centers_
+    for _ in range(100):  # spherical k-means by its definition
+        centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+        own = (identity @ centroids.T).argmax(axis=1)
+        centroids = np.stack([identity[own == j].sum(axis=0) for j in range(GROUPS)])
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    affinity = np.mean([centroids[a] @ centroids[b] for a, b in ((0, 1), (0, 2), (1, 2))])
+    assert done.history[-1]["plain_centroid_affinity"] == pytest.approx(affinity, abs=0.02)
 
 
 def test_without_clusters_there_is_one_centroid_in_the_end() -> None:

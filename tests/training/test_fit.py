@@ -9,7 +9,7 @@ import pytest
 import torch
 from ray.train import ControllerError, WorkerGroupError
 
-from ordclust_ray.config import DrcConfig, ModelConfig, RunConfig, TrainingConfig
+from ordclust_ray.config import DrcConfig, InputError, ModelConfig, RunConfig, TrainingConfig
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.progress import ProgressBar, Watcher
@@ -18,15 +18,34 @@ from ordclust_ray.training.fit import TrainingStopped, fit, reason
 from ordclust_ray.training.worker import TrainJob
 
 
-def test_ctrl_c_stops_and_is_given_back(prepared: Prepared, small_config: DrcConfig, tmp_path: Path) -> None:
-    config = replace(
-        small_config,
-        model=ModelConfig(width=0.1, order_dim=8, identity_dim=12),
-        training=TrainingConfig(rounds=100),
-        run=RunConfig(storage=str(tmp_path)),
-    )
+def problem_of(prepared: Prepared) -> Problem:
     first, last = (torch.from_numpy(edge) for edge in similar_levels(prepared.rank_levels, 0.0))
-    problem = Problem(prepared.train.count(), first, last, len(prepared.groups))
+    return Problem(prepared.train.count(), first, last, len(prepared.groups))
+
+
+def tiny(config: DrcConfig, storage: Path, **training: float) -> DrcConfig:
+    return replace(
+        config,
+        model=ModelConfig(width=0.1, order_dim=8, identity_dim=12),
+        training=TrainingConfig(rounds=100, **training),  # type: ignore[arg-type]
+        run=RunConfig(storage=str(storage)),
+    )
+
+
+def test_a_diverged_training_is_not_tried_again(prepared: Prepared, small_config: DrcConfig, tmp_path: Path) -> None:
+    config = tiny(small_config, tmp_path, learning_rate=1e30)
+    records: list[dict[str, int]] = []
+    with (
+        Watcher(ProgressBar(config.training.epochs), records.append) as watcher,
+        pytest.raises(InputError, match=r"\Athe losses of epoch 1 are not finite: lower --training.learning-rate\Z"),
+    ):
+        fit(TrainJob(config, problem_of(prepared), watcher.monitor), prepared.train, name="diverged", use_gpu=False)
+    assert records == []
+    assert not list((tmp_path / "diverged").glob("checkpoint_*"))
+
+
+def test_ctrl_c_stops_and_is_given_back(prepared: Prepared, small_config: DrcConfig, tmp_path: Path) -> None:
+    config = tiny(small_config, tmp_path)
     before = signal.getsignal(signal.SIGINT)
     pressed: list[int] = []
 
@@ -36,7 +55,7 @@ def test_ctrl_c_stops_and_is_given_back(prepared: Prepared, small_config: DrcCon
         pressed.append(record["epoch"])
 
     with Watcher(ProgressBar(config.training.epochs), press) as watcher:
-        job = TrainJob(config, problem, watcher.monitor)
+        job = TrainJob(config, problem_of(prepared), watcher.monitor)
         with pytest.raises(TrainingStopped, match="interrupted"):
             fit(job, prepared.train, name="interrupted", use_gpu=False)
     assert pressed[0] == 1
