@@ -19,7 +19,7 @@ def digits() -> DrcConfig:
         rank=RankConfig(cumulative_score_at=1.0),
         model=ModelConfig(width=0.25, order_dim=64, identity_dim=192),
         clustering=ClusteringConfig(num_clusters=2),
-        training=TrainingConfig(rounds=5, learning_rate=1e-3, flip=False),
+        training=TrainingConfig(rounds=4, learning_rate=1e-3, learning_rate_halved_every=100, flip=False),
     )
 
 

@@ -17,7 +17,7 @@ from ordclust_ray.data.prepare import Prepared, images_by_id
 from ordclust_ray.estimation import read_estimates
 from ordclust_ray.training.orid import encode
 
-MAP_POINTS = 1_000
+MAP_POINTS = 600
 SHOWN = 8
 
 

@@ -7,7 +7,7 @@ from benchmarks.planted import measure, planted_config, planted_images, train
 
 @pytest.fixture(scope="module")
 def measures() -> dict[float, dict[str, float]]:
-    planted, held_out = planted_images(1200, 2), planted_images(400, 3)
+    planted, held_out = planted_images(900, 2), planted_images(400, 3)
     return {
         repulsion: measure(train(planted, planted_config(1, repulsion=repulsion, rounds=2)), planted, held_out)
         for repulsion in (0.1, 0.0)
