@@ -15,7 +15,6 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig, ModelConfig, RunConfig, TrainingConfig
 from ordclust_ray.core import baselines
-from ordclust_ray.core.order import similar_levels
 from ordclust_ray.estimation import build_estimator
 from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
 from ordclust_ray.training.orid import OridTrainer, encode
@@ -68,11 +67,10 @@ def train(planted: Planted, config: DrcConfig) -> DrcOrid:
     """DRC-ORID in this process, without Ray."""
     torch.manual_seed(config.run.seed)
     n = len(planted.images)
-    first, last = similar_levels(np.arange(1.0, RANKS + 1), config.rank.tolerance)
     arrays = (planted.images, np.arange(n), planted.ranks - 1, planted.groups)
     model = DrcOrid(
         config,
-        Problem(n, torch.from_numpy(first), torch.from_numpy(last), GROUPS),
+        Problem.of(n, np.arange(1.0, RANKS + 1), config.rank, GROUPS),
         InMemoryData(*map(torch.from_numpy, arrays)),
         OridTrainer(config, torch.device("cpu")),
     )

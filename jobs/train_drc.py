@@ -16,18 +16,18 @@ from cli import parse, stop
 
 from ordclust_ray.recipes import RECIPES
 
+DEFAULT = "digits"
+
 if __name__ == "__main__":
-    parse(RECIPES, "digits", sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
+    parse(RECIPES, DEFAULT, sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray is imported: it reads this once
 
 import pandas as pd
 import ray
 import ray.data
-import torch
 from filelock import FileLock, Timeout
 
 from ordclust_ray.config import DrcConfig, InputError
-from ordclust_ray.core.order import similar_levels
 from ordclust_ray.data.prepare import Prepared, TooManyBrokenError, open_checked, prepare
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import build_estimator, estimate_ranks, save_estimator
@@ -45,7 +45,7 @@ SETTINGS = "config.json"
 
 
 def main(arguments: list[str]) -> None:
-    recipe, config = parse(RECIPES, "digits", arguments)
+    recipe, config = parse(RECIPES, DEFAULT, arguments)
     name = config.run.name or f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder = config.run.storage_path / name
     try:
@@ -159,9 +159,7 @@ def start_ray() -> None:
 
 def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, use_gpu: bool) -> Path:
     """Trains with a bar and a record in MLflow; the folder of the last checkpoint."""
-    first, last = similar_levels(prepared.rank_levels, config.rank.tolerance, config.rank.scale)
-    n, groups = prepared.train.count(), len(prepared.groups)
-    problem = Problem(n, torch.from_numpy(first), torch.from_numpy(last), groups)
+    problem = Problem.of(prepared.train.count(), prepared.rank_levels, config.rank, len(prepared.groups))
     done = tracker.logged_epochs()
     with Watcher(ProgressBar(config.training.epochs, len(done)), tracker.epoch, done) as watcher:
         job = TrainJob(config, problem, watcher.monitor)

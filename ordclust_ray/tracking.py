@@ -108,7 +108,7 @@ class Tracker:
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))]),
             outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, 2))]),
         )
-        with _usable(self.uri), mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
+        with mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
             logged = mlflow.pytorch.log_model(
                 estimator,
                 name="model",

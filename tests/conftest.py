@@ -155,7 +155,6 @@ def trained(prepared: "Prepared", small_config: DrcConfig) -> Trained:
     """Networks, clusters and references of the small data set."""
     import torch
 
-    from ordclust_ray.core.order import similar_levels
     from ordclust_ray.estimation import build_estimator
     from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
     from ordclust_ray.training.orid import OridTrainer
@@ -165,8 +164,7 @@ def trained(prepared: "Prepared", small_config: DrcConfig) -> Trained:
     config = replace(small_config, training=training, model=ModelConfig(width=0.1, order_dim=8, identity_dim=12))
     rows = prepared.train.take_batch(prepared.train.count())
     columns = (torch.from_numpy(np.array(rows[name])) for name in ("image", "instance_id", "level", "group"))
-    first, last = (torch.from_numpy(edge) for edge in similar_levels(prepared.rank_levels, 0.0))
-    problem = Problem(len(rows["level"]), first, last, len(prepared.groups))
+    problem = Problem.of(len(rows["level"]), prepared.rank_levels, config.rank, len(prepared.groups))
     model = DrcOrid(config, problem, InMemoryData(*columns), OridTrainer(config, torch.device("cpu")))
     for _ in range(training.epochs):
         model.run_epoch()

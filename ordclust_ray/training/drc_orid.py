@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ordclust_ray.clustering.collective import (
@@ -21,8 +22,9 @@ from ordclust_ray.clustering.collective import (
     process_rank,
     world_size,
 )
-from ordclust_ray.config import DrcConfig
+from ordclust_ray.config import DrcConfig, RankConfig
 from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized_mutual_information
+from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.orid_losses import METRICS
 from ordclust_ray.core.pairs import PairSampler
 from ordclust_ray.core.repulsive_kmeans import Clustering, centroid_rule, floor_size, kmeans_start, repulsive_kmeans
@@ -104,6 +106,12 @@ class Problem:
     first_similar: Tensor
     last_similar: Tensor
     num_groups: int
+
+    @classmethod
+    def of(cls, num_train: int, rank_levels: NDArray[np.float64], rank: RankConfig, num_groups: int) -> "Problem":
+        """With the levels that the settings call similar."""
+        first, last = similar_levels(rank_levels, rank.tolerance, rank.scale)
+        return cls(num_train, torch.from_numpy(first), torch.from_numpy(last), num_groups)
 
 
 class DivergedError(ArithmeticError):

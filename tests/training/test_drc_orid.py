@@ -11,8 +11,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.planted import GROUPS, planted_config, planted_images, train
-from ordclust_ray.config import DrcConfig
-from ordclust_ray.core.order import similar_levels
+from ordclust_ray.config import DrcConfig, RankConfig
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.training.checkpoint import restore, save_shard, save_training
 from ordclust_ray.training.drc_orid import DivergedError, DrcOrid, InMemoryData, Problem
@@ -21,6 +20,7 @@ from ordclust_ray.training.shard_data import ShardData
 
 PLANTED = planted_images(150, seed=0)
 CPU, N = torch.device("cpu"), len(PLANTED.images)
+PROBLEM = Problem.of(N, np.arange(1.0, 9.0), RankConfig(), GROUPS)
 
 
 def config(k: int = GROUPS, **training: int) -> DrcConfig:
@@ -31,12 +31,9 @@ def config(k: int = GROUPS, **training: int) -> DrcConfig:
 
 def model(settings: DrcConfig) -> DrcOrid:
     torch.manual_seed(0)
-    n = len(PLANTED.images)
-    first, last = similar_levels(np.arange(1.0, 9.0), 0.0)
-    arrays = (PLANTED.images, np.arange(n), PLANTED.ranks - 1, PLANTED.groups)
-    problem = Problem(n, torch.from_numpy(first), torch.from_numpy(last), GROUPS)
+    arrays = (PLANTED.images, np.arange(N), PLANTED.ranks - 1, PLANTED.groups)
     data = InMemoryData(*map(torch.from_numpy, arrays))
-    return DrcOrid(settings, problem, data, OridTrainer(settings, torch.device("cpu")))
+    return DrcOrid(settings, PROBLEM, data, OridTrainer(settings, torch.device("cpu")))
 
 
 def test_clustering_ends_the_warm_up_and_each_round() -> None:
@@ -142,9 +139,8 @@ def _process(rank: int, size: int, folder: str) -> None:
     torch.manual_seed(0)
     rows = np.arange(N)[rank::size]
     arrays = (PLANTED.images[rows], rows, PLANTED.ranks[rows] - 1, PLANTED.groups[rows])
-    first, last = map(torch.from_numpy, similar_levels(np.arange(1.0, 9.0), 0.0))
     trainer = OridTrainer(config(), CPU, DistributedDataParallel)
-    found = DrcOrid(config(), Problem(N, first, last, GROUPS), InMemoryData(*map(torch.from_numpy, arrays)), trainer)
+    found = DrcOrid(config(), PROBLEM, InMemoryData(*map(torch.from_numpy, arrays)), trainer)
     for _ in range(3):
         found.run_epoch()
     checkpoint = Path(folder) / f"of-{rank}"
@@ -203,8 +199,7 @@ def test_another_number_of_processes_goes_on(folder: Path) -> None:
 def test_several_pools_train_and_cluster_every_instance(prepared: Prepared) -> None:
     settings = replace(config(), training=replace(config().training, batch_size=8))
     steps: list[tuple[int, int, int]] = []
-    first, last = map(torch.from_numpy, similar_levels(prepared.rank_levels, 0.0))
-    problem = Problem(prepared.train.count(), first, last, len(prepared.groups))
+    problem = Problem.of(prepared.train.count(), prepared.rank_levels, settings.rank, len(prepared.groups))
     models = []
     for pool_images in (20, 500):
         torch.manual_seed(0)

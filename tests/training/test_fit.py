@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from ray.train import ControllerError, WorkerGroupError
 
 from ordclust_ray.config import DrcConfig, InputError, ModelConfig, RunConfig, TrainingConfig
-from ordclust_ray.core.order import similar_levels
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.training.drc_orid import Problem
@@ -18,9 +16,9 @@ from ordclust_ray.training.fit import TrainingStopped, fit, reason
 from ordclust_ray.training.worker import TrainJob
 
 
-def problem_of(prepared: Prepared) -> Problem:
-    first, last = (torch.from_numpy(edge) for edge in similar_levels(prepared.rank_levels, 0.0))
-    return Problem(prepared.train.count(), first, last, len(prepared.groups))
+def job(config: DrcConfig, prepared: Prepared, watcher: Watcher) -> TrainJob:
+    problem = Problem.of(prepared.train.count(), prepared.rank_levels, config.rank, len(prepared.groups))
+    return TrainJob(config, problem, watcher.monitor)
 
 
 def tiny(config: DrcConfig, storage: Path, **training: float) -> DrcConfig:
@@ -39,7 +37,7 @@ def test_a_diverged_training_is_not_tried_again(prepared: Prepared, small_config
         Watcher(ProgressBar(config.training.epochs), records.append) as watcher,
         pytest.raises(InputError, match=r"\Athe losses of epoch 1 are not finite: lower --training.learning-rate\Z"),
     ):
-        fit(TrainJob(config, problem_of(prepared), watcher.monitor), prepared.train, name="diverged", use_gpu=False)
+        fit(job(config, prepared, watcher), prepared.train, name="diverged", use_gpu=False)
     assert records == []
     assert not list((tmp_path / "diverged").glob("checkpoint_*"))
 
@@ -54,10 +52,11 @@ def test_ctrl_c_stops_and_is_given_back(prepared: Prepared, small_config: DrcCon
             os.kill(os.getpid(), signal.SIGINT)
         pressed.append(record["epoch"])
 
-    with Watcher(ProgressBar(config.training.epochs), press) as watcher:
-        job = TrainJob(config, problem_of(prepared), watcher.monitor)
-        with pytest.raises(TrainingStopped, match="interrupted"):
-            fit(job, prepared.train, name="interrupted", use_gpu=False)
+    with (
+        Watcher(ProgressBar(config.training.epochs), press) as watcher,
+        pytest.raises(TrainingStopped, match="interrupted"),
+    ):
+        fit(job(config, prepared, watcher), prepared.train, name="interrupted", use_gpu=False)
     assert pressed[0] == 1
     assert pressed[-1] < config.training.epochs
     assert signal.getsignal(signal.SIGINT) is before
