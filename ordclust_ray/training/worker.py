@@ -84,10 +84,7 @@ def _own_cores(workers_here: int) -> int:
 
 
 def _distributed(network: torch.nn.Module) -> torch.nn.Module:
-    # The buffers are synchronised once an epoch, by `DrcOrid`.
-    return ray.train.torch.prepare_model(
-        network, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
-    )
+    return ray.train.torch.prepare_model(network, move_to_device=False)
 
 
 def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:
