@@ -26,6 +26,8 @@ def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: 
     config = recipes[name]()
     texts = (f"  {key}: {recipe.__doc__}" for key, recipe in recipes.items())
     description = "Recipes, given first:\n\n" + "\n\n".join(texts) + f"\n\nBelow: the settings of `{name}`."
+    if len(recipes) == 1:
+        description = str(recipes[name].__doc__)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint), _wide_terminal(flags):

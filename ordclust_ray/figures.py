@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -28,6 +29,15 @@ CURVES = {
     "objective_per_instance": "objective per instance",
     "changed": "share of memberships changed",
     "nmi": "NMI with known groups",
+}
+QUALITY = {
+    "J/n": "objective per instance",
+    "CA": "affinity of centroids",
+    "silhouette": "silhouette",
+    "f(k)": "f(k) of Pham et al.",
+    "stability": "stability over seeds",
+    "NMI": "NMI with known labels",
+    "ACC": "accuracy with known labels",
 }
 
 
@@ -119,6 +129,23 @@ def clustering_curves(history: Sequence[Mapping[str, float | None]]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         if key in ("changed", "nmi"):
             axes.set_ylim(-0.05, 1.05)
+    return figure
+
+
+def quality_curves(table: pd.DataFrame) -> Figure:
+    """Shows what helps to choose k: a curve a measure.
+
+    Args:
+        table: Measures by k, as `clustering.study.quality_table` gives them; one without any value has no axes.
+    """
+    shown = [str(name) for name in table.columns if name in QUALITY and table[name].notna().any()]
+    figure = Figure(figsize=(max(3.0 * len(shown), 4.0), 2.8), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        axes.plot(table.index, table[name], marker="o", markersize=4, color=_colour(0))
+        axes.set(title=QUALITY[name], xlabel="k")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
@@ -22,7 +22,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from ordclust_ray.config import InputError
-from ordclust_ray.core.rank_estimator import RankEstimator
+
+if TYPE_CHECKING:
+    from ordclust_ray.core.rank_estimator import RankEstimator
 
 ALIAS = "newest"
 PACKAGES = ("ordclust_ray", "ray", "torch", "mlflow", "numpy", "scikit-learn")
@@ -93,7 +95,12 @@ class Tracker:
         with _usable(self.uri):
             self._client.log_artifacts(self.run_id, str(folder))
 
-    def model(self, estimator: RankEstimator, images: np.ndarray, registered_name: str) -> int:
+    def artifact(self, file: Path) -> None:
+        """One file."""
+        with _usable(self.uri):
+            self._client.log_artifact(self.run_id, str(file))
+
+    def model(self, estimator: "RankEstimator", images: np.ndarray, registered_name: str) -> int:
         """Logs the network as a torch export (no pickle) with its signature, and registers it.
 
         Args:

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ordclust_ray"
 LAYERS = [
+    {"kernels"},
     {"core"},
     {"config"},
     {"recipes", "data", "clustering", "board", "progress", "preflight", "figures", "tiles"},

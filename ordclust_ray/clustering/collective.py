@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from ordclust_ray.clustering.engine import ShardedEngine
-from ordclust_ray.core.shard import Candidates, ClusterSums, Shard
+from ordclust_ray.core.answers import ClusterSums
+from ordclust_ray.core.shard import Shard
 
 
 def world_size() -> int:
@@ -39,32 +41,30 @@ class CollectiveEngine(ShardedEngine):
     """Clusters over torch.distributed, or alone where that is not initialised.
 
     Every worker makes the same calls in the same order and gets the same answers. Sums travel by all-reduce:
-    k x d numbers, exact whatever the order of the additions (see `core.shard`).
+    k x d integers.
 
     Args:
         shard: this worker's instances.
+        device: where the processes' backend wants tensors.
     """
 
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
+    def __init__(self, shard: Shard, device: torch.device | None = None) -> None:
+        self.shard, self._device = shard, device or torch.device("cpu")
         self.num_instances = sum(all_gather(len(shard.instance_ids)))
 
-    def _gather(self, method: str, *arguments: Any) -> list[Any]:
-        """The parts travel by way of the CPU: a tensor of another process's GPU cannot be used here."""
-        own = getattr(self.shard, method)(*arguments)
-        return [_moved(part, self.shard.features.device) for part in all_gather(_moved(own, torch.device("cpu")))]
+    def gather(self, method: str, *arguments: Any) -> list[Any]:
+        """By way of the CPU, pickled: for what is small."""
+        return all_gather(getattr(self.shard, method)(*arguments))
 
-    def _add(self, method: str, *arguments: Any) -> ClusterSums:
-        own: ClusterSums = getattr(self.shard, method)(*arguments)
-        integers = torch.cat([own.counts, own.counts.new_tensor([own.changed])])
-        integers = all_reduce_sum(integers)
-        return ClusterSums(all_reduce_sum(own.sums), integers[:-1], int(integers[-1]))
+    def add(self, method: str, *arguments: Any) -> Any:
+        """See `ShardedEngine.add`."""
+        return self._sum(getattr(self.shard, method)(*arguments))
 
-
-def _moved(part: Any, device: torch.device) -> Any:
-    """What a shard's method returns, on another device: a tensor, candidates, or a tuple of tensors."""
-    if isinstance(part, torch.Tensor):
-        return part.to(device)
-    if isinstance(part, Candidates):
-        return Candidates(part.similarities.to(device), part.instance_ids.to(device), part.clusters.to(device))
-    return tuple(tensor.to(device) for tensor in part)
+    def _sum(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._sum(part) for part in value]
+        if isinstance(value, ClusterSums):
+            flat = self._sum(np.concatenate([value.sums.ravel(), value.counts, [value.changed]]))
+            sums, counts = flat[: value.sums.size], flat[value.sums.size : -1]
+            return ClusterSums(sums.reshape(value.sums.shape), counts, int(flat[-1]))
+        return all_reduce_sum(torch.from_numpy(np.array(value)).to(self._device)).cpu().numpy()

@@ -3,6 +3,8 @@
 Legend: n instances, U clusters, V known groups, K centroids, D features.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
@@ -65,3 +67,47 @@ def centroid_affinity(centroids: Float[ndarray, "K D"]) -> float:
         return float("nan")
     affinities = centroids @ centroids.T
     return float((affinities.sum() - np.trace(affinities)) / (K * (K - 1)))
+
+
+def adjusted_rand_index(table: Int[ndarray, "U V"]) -> float:
+    """ARI of two partitions from their contingency table (Hubert & Arabie 1985): 1 where they agree, 0 by chance.
+
+    >>> adjusted_rand_index(np.array([[5, 0], [0, 7]]))
+    1.0
+    """
+    pairs, clusters, groups, everything = (
+        float((counts * (counts - 1) / 2).sum())
+        for counts in (table.astype(float), table.sum(axis=1), table.sum(axis=0), table.sum())
+    )
+    expected, highest = clusters * groups / max(everything, 1), (clusters + groups) / 2
+    return 1.0 if highest == expected else (pairs - expected) / (highest - expected)
+
+
+def clustering_accuracy(table: Int[ndarray, "U V"]) -> float:
+    """ACC: the share of instances in the right group, where each cluster stands for one group, as well as can be.
+
+    >>> clustering_accuracy(np.array([[0, 6], [3, 1]]))
+    0.9
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return float(table[rows, columns].sum() / table.sum())
+
+
+def pham_f(distortions: Sequence[float], width: int) -> list[float]:
+    """f(k) for k = 1, 2, ...: low where k clusters explain more than k - 1 did by chance (Pham et al. 2005, eq. 2-4).
+
+    Args:
+        distortions: sum of squared distances to the centroids at k = 1, 2, ...
+        width: d, number of features.
+
+    >>> [round(f, 3) for f in pham_f([10.0, 1.0, 0.9], width=3)]
+    [1.0, 0.133, 1.137]
+    """
+    found, weight = [1.0], 0.0
+    for k in range(2, len(distortions) + 1):
+        weight = 1 - 3 / (4 * width) if k == 2 else weight + (1 - weight) / 6
+        before = distortions[k - 2]
+        found.append(distortions[k - 1] / (weight * before) if before > 0 else 1.0)
+    return found

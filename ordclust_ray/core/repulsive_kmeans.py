@@ -1,101 +1,119 @@
-"""Repulsive clustering on the unit sphere (Lee & Kim 2021, section 3.3, B.1-B.3): rules, floor, loop.
+"""Repulsive clustering on the unit sphere (Lee & Kim 2021, section 3.3, B.1-B.3): the rules and the loop.
 
-The loop needs from the data only what an `Engine` answers: k x d sums for given centroids, the best candidates
-for a deficient cluster, and that members be moved. Who holds the features, and where, is the engine's matter.
+The loop needs from the data only what shards answer: k x d sums for given centroids, counts for the floor, and that
+members be moved. Who holds the features, and where, is the engine's matter.
 
 Legend: K clusters, D features; S_j the sum of the features of cluster j, T the sum of all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
-from torch import Tensor
+from numpy import ndarray
 
-from ordclust_ray.core.shard import Candidates, ClusterSums, on_grid
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Where the features are. Every method is a map over the shards and a reduce that adds or concatenates."""
-
-    num_instances: int
-
-    def sums(self, num_clusters: int) -> ClusterSums:
-        """The sums of the clusters as they are; see `Shard.sums`."""
-        ...
-
-    def assign(self, centroids: Float64[Tensor, "K D"]) -> ClusterSums:
-        """The NN rule on all instances; see `Shard.assign`."""
-        ...
-
-    def candidates(self, centroid: Float64[Tensor, "D"], wanted: int, surplus: Int64[Tensor, "K"]) -> Candidates:
-        """All shards' candidates; see `Shard.candidates`."""
-        ...
-
-    def move(self, instance_ids: Int64[Tensor, "C"], cluster: int, num_clusters: int) -> ClusterSums:
-        """The change that moving these instances makes; see `Shard.move`."""
-        ...
-
-    def sample(self, size: int, seed: int) -> Float[Tensor, "N D"]:
-        """Features of a random sample, the same for any sharding, in an order that is the same too."""
-        ...
+from ordclust_ray.core.answers import ClusterSums
+from ordclust_ray.core.blocks import GRID, on_grid
+from ordclust_ray.core.floor import Engine, hold_floor
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """Result of `repulsive_kmeans`. The assignments stay with the engine's shards.
+    """Result of `repulsive_kmeans`. The assignments stay with the shards.
 
     Attributes:
         centroids: unit vectors c_j.
+        sums: S_j, in units of `core.blocks.GRID`.
         counts: members of each cluster.
         objective: J of eq. (6), at most n (1 + repulsion).
         changed: share of the instances that changed their cluster in the last iteration.
         iterations: how many there were.
         converged: whether `changed` fell to the tolerance.
+        assigned_to: the centroids that the instances were assigned to in the last iteration; one iteration from
+            there gives the same clustering.
     """
 
-    centroids: Float64[Tensor, "K D"]
-    counts: Int64[Tensor, "K"]
+    centroids: Float64[ndarray, "K D"]
+    sums: Int64[ndarray, "K D"]
+    counts: Int64[ndarray, "K"]
     objective: float
     changed: float
     iterations: int
     converged: bool
+    assigned_to: Float64[ndarray, "K D"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a clustering goes on, and when it ends.
+
+    Attributes:
+        repulsion: alpha >= 0; 0 is spherical k-means.
+        min_size: the floor; the paper's is floor(n / 2k), see `floor_size`.
+        max_iterations: the paper's code stops at 70.
+        tolerance: stop when at most this share of the memberships changed in an iteration.
+    """
+
+    repulsion: float = 0.1
+    min_size: int = 0
+    max_iterations: int = 70
+    tolerance: float = 0.01
+
+    def check(self, num_clusters: int, num_instances: int) -> None:
+        """Raises ValueError where these rules cannot be held."""
+        K, n = num_clusters, num_instances
+        if n < K:
+            raise ValueError(f"num_clusters is {K}, but there are only {n} instances")
+        if self.min_size * K > n:
+            raise ValueError(f"{K} clusters of at least {self.min_size} members need more than the {n} instances")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations is {self.max_iterations}; it must be 1 or more")
+        if not 0 <= self.repulsion < float("inf"):
+            raise ValueError(f"repulsion is {self.repulsion}; it must be 0 or more")
 
 
 def centroid_rule(
-    sums: Float64[Tensor, "K D"], previous: Float64[Tensor, "K D"], repulsion: float
-) -> Float64[Tensor, "K D"]:
+    sums: Int64[ndarray, "K D"], previous: Float64[ndarray, "K D"], repulsion: float
+) -> Float64[ndarray, "K D"]:
     """c_j = direction of S_j - repulsion/(k-1) (T - S_j), eq. (8).
 
     A direction that does not exist (an empty cluster without repulsion) leaves the previous centroid.
     """
-    others = sums.sum(dim=0) - sums
-    pull = sums - repulsion / max(len(sums) - 1, 1) * others
-    norms = pull.norm(dim=1, keepdim=True)
-    tiny = 1e-12 * (1 + sums.abs().max())
-    return on_grid(torch.where(norms > tiny, pull / norms.clamp(min=tiny), previous))
+    own = sums * GRID
+    pull = own - repulsion / max(len(sums) - 1, 1) * (own.sum(axis=0) - own)
+    norms = np.linalg.norm(pull, axis=1, keepdims=True)
+    tiny = 1e-12 * (1 + np.abs(own).max())
+    return on_grid(np.where(norms > tiny, pull / np.maximum(norms, tiny), previous))
 
 
-def objective(sums: Float64[Tensor, "K D"], centroids: Float64[Tensor, "K D"], repulsion: float) -> float:
+def objective(sums: Int64[ndarray, "K D"], centroids: Float64[ndarray, "K D"], repulsion: float) -> float:
     """J = sum_j ( c_j.S_j - repulsion/(k-1) sum_{l != j} c_l.S_j ), eq. (6) from the cluster sums alone."""
-    affinity = centroids @ sums.T
-    own = affinity.diagonal().sum()
-    return float(own - repulsion / max(len(sums) - 1, 1) * (affinity.sum() - own))
+    affinity = centroids @ (sums * GRID).T
+    own = float(np.trace(affinity))
+    return own - repulsion / max(len(sums) - 1, 1) * (float(affinity.sum()) - own)
+
+
+def floor_size(num_instances: int, num_clusters: int, fraction: float = 0.5) -> int:
+    """The least members of a cluster: floor(fraction n / k). The paper's fraction is 1/2 (B.3)."""
+    return int(fraction * num_instances / num_clusters + 1e-9)  # 0.57 * 100 is a little less than 57
+
+
+def normalised(centroids: Float[ndarray, "K D"]) -> Float64[ndarray, "K D"]:
+    """Unit vectors on the grid."""
+    wide = np.asarray(centroids, np.float64)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    return on_grid(wide / np.where(norms > 0, norms, 1))
 
 
 def repulsive_kmeans(
     engine: Engine,
-    centroids: Float[Tensor, "K D"],
+    centroids: Float[ndarray, "K D"],
     *,
-    repulsion: float = 0.1,
-    min_size: int = 0,
-    max_iterations: int = 70,
-    tolerance: float = 0.01,
+    repulsion: float = Rules.repulsion,
+    min_size: int = Rules.min_size,
+    max_iterations: int = Rules.max_iterations,
+    tolerance: float = Rules.tolerance,
     on_iteration: Callable[[Clustering], None] | None = None,
 ) -> Clustering:
     """Alternates the NN rule, the centroid rule and the floor until the memberships settle (algorithm 1, B.3).
@@ -104,86 +122,71 @@ def repulsive_kmeans(
     its own centroid.
 
     Args:
-        engine: holds the instances.
+        engine: holds the instances; this is its clustering 0.
         centroids: the start; normalised here.
-        repulsion: alpha >= 0; 0 is spherical k-means.
-        min_size: the floor; the paper's is floor(n / 2k), see `floor_size`.
-        max_iterations: the paper's code stops at 70.
-        tolerance: stop when at most this share of the memberships changed in an iteration.
+        repulsion: see `Rules`, as the next three.
+        min_size: the floor.
+        max_iterations: 1 or more.
+        tolerance: a share of the instances.
         on_iteration: is told the state after each iteration.
 
     Raises:
-        ValueError: fewer instances than clusters, a floor that cannot be held, or a negative repulsion.
+        ValueError: fewer instances than clusters, or rules that cannot be held.
     """
-    K, n = len(centroids), engine.num_instances
-    if n < K:
-        raise ValueError(f"num_clusters is {K}, but there are only {n} instances")
-    if min_size * K > n:
-        raise ValueError(f"{K} clusters of at least {min_size} members need more than the {n} instances")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations is {max_iterations}; it must be 1 or more")
-    if not 0 <= repulsion < float("inf"):
-        raise ValueError(f"repulsion is {repulsion}; it must be 0 or more")
-    c_KD = on_grid(F.normalize(centroids.double(), dim=1))
-    for iteration in range(1, max_iterations + 1):
-        nearest = engine.assign(c_KD)
-        c_KD = centroid_rule(nearest.sums, c_KD, repulsion)
-        sums = hold_floor(engine, nearest, c_KD, min_size)
-        if sums is not nearest:
-            c_KD = centroid_rule(sums.sums, c_KD, repulsion)
-        changed = sums.changed / n
-        J, converged = objective(sums.sums, c_KD, repulsion), changed <= tolerance
-        result = Clustering(c_KD, sums.counts, J, changed, iteration, converged)
-        if on_iteration:
-            on_iteration(result)
-        if converged:
-            break
-    return result
+    rules = Rules(repulsion, min_size, max_iterations, tolerance)
+    tell = None if on_iteration is None else lambda number, state: on_iteration(state)
+    return cluster_together(engine, {0: (centroids, rules)}, tell)[0]
 
 
-def floor_size(num_instances: int, num_clusters: int, fraction: float = 0.5) -> int:
-    """The least members of a cluster: floor(fraction n / k). The paper's fraction is 1/2 (B.3)."""
-    return int(fraction * num_instances / num_clusters + 1e-9)  # 0.57 * 100 is a little less than 57
-
-
-def hold_floor(engine: Engine, sums: ClusterSums, centroids: Float64[Tensor, "K D"], min_size: int) -> ClusterSums:
-    """Fills deficient clusters, one after another, with the most similar members of those above the floor (B.3).
-
-    A donor stops giving when it reaches the floor; ties go to the lowest instance id.
-    """
-    for j in torch.nonzero(sums.counts < min_size).flatten().tolist():
-        wanted, surplus = min_size - int(sums.counts[j]), sums.counts - min_size
-        best = engine.candidates(centroids[j], wanted, surplus).best_first()
-        given = torch.zeros_like(best.clusters, dtype=torch.bool)
-        for donor in best.clusters.unique().tolist():
-            own = best.clusters == donor
-            given |= own & (own.cumsum(dim=0) <= surplus[donor])
-        sums += engine.move(best.instance_ids[given][:wanted], j, len(centroids))
-    return sums
-
-
-def kmeans_start(engine: Engine, num_clusters: int, seed: int, sample_size: int = 10_000) -> Float[Tensor, "K D"]:
-    """Centroids of plain k-means (10 starts) on a sample of the instances: line 2 of algorithm 1.
+def cluster_together(
+    engine: Engine,
+    starts: Mapping[int, tuple[Float[ndarray, "K D"], Rules]],
+    on_iteration: Callable[[int, Clustering], None] | None = None,
+) -> dict[int, Clustering]:
+    """Several clusterings of the same instances, which are read once an iteration for all of them.
 
     Args:
         engine: holds the instances.
-        num_clusters: k.
-        seed: of the sample and of k-means.
-        sample_size: k-means runs on all instances up to this many, and on 2k at least.
-
-    Raises:
-        ValueError: fewer instances than clusters.
+        starts: start and rules of each clustering, by number.
+        on_iteration: is told the number of a clustering and its state after each iteration.
     """
-    from sklearn.cluster import KMeans  # takes seconds, which the processes that do not cluster save
+    runs = {
+        number: _iterations(engine, number, start, rules, on_iteration) for number, (start, rules) in starts.items()
+    }
+    wanted, results = {number: next(run) for number, run in runs.items()}, {}
+    while wanted:
+        for number, nearest in zip(list(wanted), engine.add("assign", *wanted.items()), strict=True):
+            try:
+                wanted[number] = runs[number].send(nearest)
+            except StopIteration as stop:
+                results[number] = stop.value
+                del wanted[number]
+    return {number: results[number] for number in starts}
 
-    sample = engine.sample(max(sample_size, 2 * num_clusters), seed).cpu().numpy()
-    if num_clusters > len(sample):
-        raise ValueError(f"num_clusters is {num_clusters}, but there are only {len(sample)} instances")
-    unique = np.unique(sample, axis=0)
-    if len(unique) <= num_clusters:  # duplicates: k-means has fewer distinct points than clusters
-        repeated = np.resize(unique, (num_clusters, sample.shape[1]))
-        return torch.from_numpy(repeated)
-    labels = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(sample)
-    sums = np.zeros((num_clusters, sample.shape[1]))
-    np.add.at(sums, labels, sample)  # exact on the grid, where k-means' own means depend on its threads
-    return torch.from_numpy(sums)
+
+def _iterations(
+    engine: Engine,
+    number: int,
+    start: Float[ndarray, "K D"],
+    rules: Rules,
+    on_iteration: Callable[[int, Clustering], None] | None,
+) -> Generator[Float64[ndarray, "K D"], ClusterSums, Clustering]:
+    """Yields centroids, is sent what the NN rule makes of them."""
+    n = engine.num_instances
+    rules.check(len(start), n)
+    c_KD = normalised(start)
+    for iteration in range(1, rules.max_iterations + 1):
+        before = c_KD
+        nearest = yield c_KD
+        c_KD = centroid_rule(nearest.sums, c_KD, rules.repulsion)
+        sums = hold_floor(engine, nearest, c_KD, rules.min_size, number)
+        if sums is not nearest:
+            c_KD = centroid_rule(sums.sums, c_KD, rules.repulsion)
+        changed = sums.changed / n
+        J, converged = objective(sums.sums, c_KD, rules.repulsion), changed <= rules.tolerance
+        result = Clustering(c_KD, sums.sums, sums.counts, J, changed, iteration, converged, before)
+        if on_iteration:
+            on_iteration(number, result)
+        if converged:
+            break
+    return result

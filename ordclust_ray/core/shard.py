@@ -1,183 +1,304 @@
-"""A mapper's share of the instances, and the three passes over it that clustering needs.
+"""A mapper's share of the instances, and the passes over it that clustering needs.
 
-Sums that do not depend on who adds them: unit features and centroids are rounded to multiples of 2^-26. Then a
-product of two is a multiple of 2^-52 and a partial dot product at most 1, a partial sum of features a multiple of
-2^-26 and at most n: float64 holds both exactly for n up to 2^27 (134 million). So similarities and sums have no
-rounding error, hence the same bits in any order, for any number of shards, threads, machines and GPUs. The
-rounding moves a component by at most 7.5e-9, less than float32 does at 0.125.
+A shard reads its features block by block, each block once a pass, for however many clusterings at once. It remembers
+some numbers of each row (its scale, its cluster, bounds), never the rows.
 
-Legend: N instances of the shard, B of a block, D features, K clusters.
+Legend: N instances of the shard, D features, K clusters.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from numpy import ndarray
 
+from ordclust_ray import kernels
+from ordclust_ray.core.answers import BINS, Candidates, ClusterSums, Rows, shift
+from ordclust_ray.core.blocks import Block, Totals, as_block
+from ordclust_ray.core.memberships import Memberships
+from ordclust_ray.core.panels import error_bound
 from ordclust_ray.core.random_keys import random_keys
 
-GRID = 2.0**-26
-BLOCK = 4096
-"""Rows read at a time: the block and its float64 copy stay in the cache."""
+TOGETHER = 4096
+"""Rows that all clusterings look at before the next rows are read."""
 
 
-def on_grid(unit_features: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-    """Unit features rounded to the grid on which sums and dot products are exact."""
-    return (unit_features / GRID).round() * GRID
+@runtime_checkable
+class Source(Protocol):
+    """Where a shard's features are: blocks of rows, in the same order each time."""
 
-
-@dataclass(frozen=True)
-class ClusterSums:
-    """What a pass returns: all that the centroids and the objective depend on. Sums of shards add up.
-
-    Attributes:
-        sums: S_j, the sum of the features of each cluster.
-        counts: members of each cluster.
-        changed: instances whose cluster is another one than at the end of the previous iteration.
-    """
-
-    sums: Float64[Tensor, "K D"]
-    counts: Int64[Tensor, "K"]
-    changed: int
-
-    def __add__(self, other: "ClusterSums") -> "ClusterSums":
-        return ClusterSums(self.sums + other.sums, self.counts + other.counts, self.changed + other.changed)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Instances that could move to a cluster: their similarity to its centroid, their id, their cluster now."""
-
-    similarities: Float64[Tensor, "C"]
-    instance_ids: Int64[Tensor, "C"]
-    clusters: Int64[Tensor, "C"]
-
-    @staticmethod
-    def concatenate(parts: "list[Candidates]") -> "Candidates":
-        """All the candidates of several shards."""
-        return Candidates(
-            torch.cat([p.similarities for p in parts]),
-            torch.cat([p.instance_ids for p in parts]),
-            torch.cat([p.clusters for p in parts]),
-        )
-
-    def best_first(self) -> "Candidates":
-        """Ordered by falling similarity, then by id."""
-        by_id = torch.argsort(self.instance_ids)
-        order = by_id[torch.argsort(self.similarities[by_id], descending=True, stable=True)]
-        return Candidates(self.similarities[order], self.instance_ids[order], self.clusters[order])
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class Shard:
-    """The features of some instances and the cluster of each.
+    """The features of some instances, and clusterings of them.
 
     Args:
-        features: non-zero rows; they are normalised to unit length.
+        features: an array or tensor of non-zero rows, or a `Source` of such blocks; rows are normalised when read.
         instance_ids: distinct ids of the rows.
-        assignments: the cluster of each row; -1 or left out where there is none yet.
+        assignments: the cluster of each row in clustering 0; -1 or left out where there is none yet.
+        threads: that a pass uses.
+
+    Attributes:
+        clusterings: by number; a new one begins when it is first assigned.
+        rows_read: by the last pass.
+        width: D, numbers a row.
 
     Raises:
-        ValueError: a row is zero or not finite.
+        ValueError: rows are zero, NaN or infinite, or there are not as many as ids.
     """
 
     def __init__(
         self,
-        features: Float[Tensor, "N D"],
-        instance_ids: Int64[Tensor, "N"],
-        assignments: Int64[Tensor, "N"] | None = None,
+        features: Any,
+        instance_ids: Int64[ndarray, "N"],
+        assignments: Int64[ndarray, "N"] | Int32[ndarray, "N"] | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
-        unit = torch.cat([_unit_rows(rows) for rows in features.split(BLOCK)])
-        bad = ~unit.isfinite().all(dim=1)
-        if bad.any():
+        self._source: Source = [features] if hasattr(features, "shape") else features
+        self.instance_ids, self._threads, self.rows_read = instance_ids, threads, 0
+        self.width = 0
+        self._scales = self._normalising()
+        labels = np.full(len(instance_ids), -1, np.int32) if assignments is None else assignments.astype(np.int32)
+        self.clusterings = {0: Memberships(labels)}
+        self._order = np.empty(0, np.int64)
+        self._distances = np.full(len(instance_ids), 2.0, np.float32)
+        self._trial = np.empty((0, 0), np.float32)
+
+    def _normalising(self) -> ndarray:
+        parts = self._map(lambda block, rows: block.scales())
+        usable = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, bool)
+        if len(usable) != len(self.instance_ids):
+            raise ValueError(f"there are {len(usable)} feature rows for {len(self.instance_ids)} instances")
+        if not usable.all():
             raise ValueError(
-                f"{int(bad.sum())} feature rows are zero or not finite; first instances: "
-                f"{instance_ids[bad][:5].tolist()}"
+                f"{int((~usable).sum())} feature rows are zero, NaN or infinite; first instances: "
+                f"{self.instance_ids[~usable][:5].tolist()}"
             )
-        self.features: Float32[Tensor, "N D"] = on_grid(unit)
-        self.instance_ids = instance_ids
-        self.assignments = torch.full_like(instance_ids, -1) if assignments is None else assignments.clone()
-        self._before = self.assignments.clone()
-        self._sorted_ids, self._row_of = torch.sort(instance_ids)
+        return np.concatenate([part[0] for part in parts]) if parts else np.empty(0, np.float32)
 
-    def sums(self, num_clusters: int) -> ClusterSums:
+    @property
+    def assignments(self) -> Int32[ndarray, "N"]:
+        """The cluster of each row in clustering 0."""
+        return self.clusterings[0].labels
+
+    def _blocks(self) -> Iterator[tuple[Block, slice]]:
+        start, width = 0, None
+        for features in self._source:
+            block = as_block(features)
+            if width not in (None, block.width):
+                raise ValueError(f"features have rows of {width} and of {block.width} numbers; they must be equal")
+            width = self.width = block.width
+            yield block, slice(start, start + len(block))
+            start += len(block)
+
+    def _map(self, function: Callable[[Block, slice], Any]) -> list[Any]:
+        """A function of each block and of where its rows are, by all threads; results in the order of the rows."""
+        if self._threads == 1:
+            return [function(block, rows) for block, rows in self._blocks()]
+        results: list[Any] = []
+        with ThreadPoolExecutor(self._threads) as pool:
+            for block, rows in self._blocks():
+                edges = np.linspace(0, len(block), self._threads + 1).astype(int)
+                parts = [slice(a, b) for a, b in pairwise(edges.tolist()) if b > a]
+                where = [slice(rows.start + part.start, rows.start + part.stop) for part in parts]
+                results += pool.map(function, [block.part(part) for part in parts], where)
+        return results
+
+    def sums(self, num_clusters: int, clustering: int = 0) -> ClusterSums:
         """The cluster sums of the memberships as they are; none may be -1."""
-        sums = torch.zeros(num_clusters, self.features.shape[1], dtype=torch.float64, device=self.features.device)
-        for start in range(0, len(self.features), BLOCK):
-            rows = slice(start, start + BLOCK)
-            sums.index_add_(0, self.assignments[rows], self.features[rows].double())
-        return ClusterSums(sums, torch.bincount(self.assignments, minlength=num_clusters), 0)
+        labels = self.clusterings[clustering].labels
 
-    def assign(self, centroids: Float64[Tensor, "K D"]) -> ClusterSums:
-        """The NN rule (9) and the cluster sums, in one read of the features. Ties go to the lowest cluster."""
-        K, D = centroids.shape
-        sums = torch.zeros(K, D, dtype=torch.float64, device=self.features.device)
-        self._before.copy_(self.assignments)
-        for start in range(0, len(self.features), BLOCK):
-            block = self.features[start : start + BLOCK].double()
-            own = (block @ centroids.T).argmax(dim=1)
-            self.assignments[start : start + BLOCK] = own
-            sums.index_add_(0, own, block)
-        counts = torch.bincount(self.assignments, minlength=K)
-        return ClusterSums(sums, counts, int((self.assignments != self._before).sum()))
+        def add(block: Block, rows: slice) -> Int64[ndarray, "K D"]:
+            sums = np.zeros((num_clusters, block.width), np.int64)
+            block.add_members(self._scales[rows], labels[rows], sums)
+            return sums
 
-    def candidates(self, centroid: Float64[Tensor, "D"], wanted: int, surplus: Int64[Tensor, "K"]) -> Candidates:
-        """Those members that the greedy rule of the floor (B.3) could move to a deficient cluster.
+        parts = self._map(add) or [np.zeros((num_clusters, self.width), np.int64)]
+        return ClusterSums(sum(parts[1:], start=parts[0]), np.bincount(labels, minlength=num_clusters), 0)
 
-        From cluster l it can take at most min(wanted, surplus[l]) members, and then the most similar ones: no
-        others have to leave the shard.
+    def assign(self, *centroids: tuple[int, Float64[ndarray, "_ D"]]) -> list[ClusterSums]:
+        """The NN rule (9) and the cluster sums of some clusterings, in one read of the features.
+
+        Ties go to the lowest cluster. Rows that cannot have changed are not read.
 
         Args:
-            centroid: c_j of the deficient cluster.
-            wanted: how many members it lacks.
-            surplus: how many members each cluster has above the floor.
+            centroids: the number of each clustering, and its centroids on the grid.
         """
-        parts = []
-        for donor in torch.nonzero(surplus > 0).flatten().tolist():
-            members = torch.nonzero(self.assignments == donor).flatten()
-            similarities = torch.cat([self.features[rows].double() @ centroid for rows in members.split(BLOCK)])
-            limit = min(wanted, int(surplus[donor]))
-            found = Candidates(similarities, self.instance_ids[members], torch.full_like(members, donor))
-            best = found.best_first()
-            parts.append(Candidates(best.similarities[:limit], best.instance_ids[:limit], best.clusters[:limit]))
-        return Candidates.concatenate(parts)
+        states = [self.clusterings.setdefault(number, self._new()) for number, _ in centroids]
+        for state, (_, c_KD) in zip(states, centroids, strict=True):
+            if c_KD.shape[1] != self.width:
+                raise ValueError(f"centroids have {c_KD.shape[1]} numbers, the features have {self.width}")
+            state.follow(c_KD)
+        step = TOGETHER if len(states) > 1 else max(1, len(self.instance_ids))
 
-    def move(self, instance_ids: Int64[Tensor, "C"], cluster: int, num_clusters: int) -> ClusterSums:
-        """Gives these instances, as far as they are here, to a cluster.
+        def look(block: Block, rows: slice) -> tuple[list[Totals], int]:
+            totals, read = [(np.zeros_like(state.sums), np.zeros_like(state.counts)) for state in states], 0
+            for start in range(0, len(block), step):
+                part = block.part(slice(start, start + step))
+                where = slice(rows.start + start, rows.start + start + len(part))
+                for state, total in zip(states, totals, strict=True):
+                    read += state.look(part, self._scales, where, total)
+            return totals, read
+
+        parts = self._map(look)
+        self.rows_read = sum(read for _, read in parts)
+        for i, state in enumerate(states):
+            for totals, _ in parts:
+                state.sums += totals[i][0]
+                state.counts += totals[i][1]
+        return [ClusterSums(state.sums.copy(), state.counts.copy(), state.changed()) for state in states]
+
+    def products(self, centroids: Float64[ndarray, "K D"]) -> Float32[ndarray, "N K"]:
+        """Similarities of all instances to all centroids, as float32 gives them."""
+        parts = self._map(lambda block, rows: block.products(self._scales[rows], centroids))
+        return np.concatenate([*parts, np.empty((0, len(centroids)), np.float32)])
+
+    def begin(self, clustering: int) -> None:
+        """Forgets a clustering: the next pass finds every instance in no cluster."""
+        self.clusterings[clustering] = self._new()
+
+    def _new(self) -> Memberships:
+        return Memberships(np.full(len(self.instance_ids), -1, np.int32))
+
+    def rank_for(self, centroid: Float64[ndarray, "D"], donors: Bool[ndarray, "K"], clustering: int = 0) -> None:
+        """Gives each member of the donors its place in the floor's order (B.3): by exact similarity to a centroid."""
+        labels = self.clusterings[clustering].labels
+
+        def look(block: Block, rows: slice) -> Int64[ndarray, "_"]:
+            similarities = block.similarities(self._scales[rows], centroid, labels[rows], donors)
+            return np.where(donors[labels[rows]], (similarities * 2.0**52).astype(np.int64) + 2**53, -1)
+
+        self._order = np.concatenate([*self._map(look), np.empty(0, np.int64)])
+
+    def histogram(self, depth: int, windows: Int64[ndarray, "K"], clustering: int = 0) -> Int64[ndarray, "K B"]:
+        """How many members of each donor are in each part of the donor's window; see `core.floor`."""
+        rows = self._within(depth, windows, clustering)
+        bins = (self._order[rows] >> shift(depth + 1)) & (BINS - 1)
+        labels = self.clusterings[clustering].labels[rows]
+        return np.bincount(labels * BINS + bins, minlength=len(windows) * BINS).reshape(len(windows), BINS)
+
+    def candidates(
+        self, depth: int, windows: Int64[ndarray, "K"], limits: Int64[ndarray, "K"], clustering: int = 0
+    ) -> Candidates:
+        """The members within each donor's window, the first in order where there are more than its limit."""
+        rows = self._within(depth, windows, clustering)
+        found = Candidates(self._order[rows], self.instance_ids[rows], self.clusterings[clustering].labels[rows])
+        return found.first(limits)
+
+    def _within(self, depth: int, windows: Int64[ndarray, "K"], clustering: int) -> Int64[ndarray, "M"]:
+        donors = np.flatnonzero(self._order >= 0)
+        own = windows[self.clusterings[clustering].labels[donors]]
+        return donors[self._order[donors] >> shift(depth) == own]
+
+    def move(
+        self, cluster: int, orders: Int64[ndarray, "K"], ids: Int64[ndarray, "K"], clustering: int = 0
+    ) -> ClusterSums:
+        """Gives a cluster the members of each donor that come before a place in the order, and the one at that place.
+
+        Args:
+            cluster: takes them.
+            orders: the place of each donor.
+            ids: the instance there: of equal ones only those with lower ids go.
+            clustering: which.
 
         Returns:
             The change of the cluster sums, counts and memberships.
         """
-        rows = self._row_of[torch.isin(self._sorted_ids, instance_ids)]
-        old, features = self.assignments[rows], self.features[rows].double()
-        changed_before = (self.assignments[rows] != self._before[rows]).sum()
-        self.assignments[rows] = cluster
-        changed = (self.assignments[rows] != self._before[rows]).sum() - changed_before
-        sums = torch.zeros(num_clusters, features.shape[1], dtype=torch.float64, device=features.device)
-        sums.index_add_(0, old, -features)
-        sums[cluster] += features.sum(dim=0)
-        counts = -torch.bincount(old, minlength=num_clusters)
+        state, order = self.clusterings[clustering], self._order
+        donors = np.flatnonzero(order >= 0)
+        old, own = state.labels[donors], order[donors]
+        gone = (own > orders[old]) | ((own == orders[old]) & (self.instance_ids[donors] <= ids[old]))
+        rows, old = donors[gone], old[gone]
+        before = state.changed()
+        sums, counts = np.zeros((len(orders), self.width), np.int64), np.zeros(len(orders), np.int64)
+        for part in np.array_split(np.arange(len(rows)), len(rows) // TOGETHER + 1):
+            units = self.take(rows[part]).astype(np.int64)
+            np.subtract.at(sums, old[part], units)
+            sums[cluster] += units.sum(axis=0)
+        counts -= np.bincount(old, minlength=len(orders))
         counts[cluster] += len(rows)
-        return ClusterSums(sums, counts, int(changed))
+        state.move(rows, cluster, (sums, counts))
+        return ClusterSums(sums, counts, state.changed() - before)
 
-    def smallest_keys(self, size: int, seed: int) -> Int64[Tensor, "S"]:
-        """The up to `size` smallest random keys of the shard's instances, for a sample that all shards agree on."""
-        return self._keys(seed).sort().values[:size]
+    def take(self, rows: Int64[ndarray, "M"]) -> Float32[ndarray, "M D"]:
+        """Unit rows in units of the grid, in ascending order of the rows."""
+        found = [np.empty((0, self.width), np.float32)]
+        for block, where in self._blocks():
+            index = rows[(rows >= where.start) & (rows < where.stop)] - where.start
+            if len(index):
+                found.append(block.take(self._scales[where], index))
+        return np.concatenate(found)
 
-    def below_key(self, limit: int, seed: int) -> tuple[Int64[Tensor, "S"], Float32[Tensor, "S D"]]:
-        """Keys and features of the instances with keys up to a limit."""
-        keys = self._keys(seed)
-        rows = torch.nonzero(keys <= limit).flatten()
-        return keys[rows].cpu(), self.features[rows.to(self.features.device)].cpu()
+    def sample(self, size: int, seed: int) -> Rows:
+        """The instances with the smallest random keys: a sample that all shards agree on."""
+        keys = random_keys(self.instance_ids, seed) >> np.uint64(1)
+        return self._first(keys.astype(np.float64), size)
 
-    def _keys(self, seed: int) -> Int64[Tensor, "N"]:
-        keys = random_keys(self.instance_ids.cpu().numpy(), seed) >> np.uint64(1)
-        return torch.from_numpy(keys.astype(np.int64))
+    def restart(self) -> None:
+        """Forgets the points that a start has chosen."""
+        self._distances[:] = 2.0
 
+    def potentials(self, points: Float64[ndarray, "T D"]) -> Int64[ndarray, "T"]:
+        """The sum of the distances to the nearest chosen point, if each of these were chosen too.
 
-def _unit_rows(features: Float[Tensor, "B D"]) -> Float32[Tensor, "B D"]:
-    """Unit rows, however large or small; NaN where a row is zero or not finite."""
-    wide = features.double()
-    scaled = wide / wide.abs().amax(dim=1, keepdim=True)
-    return (scaled / scaled.norm(dim=1, keepdim=True)).float()
+        The distance is 1 - similarity, half the squared Euclidean one; sums are in units of 2^-30.
+        """
+        noise = error_bound(points.shape[1])
+
+        def look(block: Block, rows: slice) -> Float32[ndarray, "_ T"]:
+            distances = 1 - block.products(self._scales[rows], points)
+            return np.minimum(np.where(distances > noise, distances, 0), self._distances[rows, None])
+
+        self._trial = np.concatenate([*self._map(look), np.empty((0, len(points)), np.float32)])
+        return np.rint(self._trial * np.float32(2.0**30)).astype(np.int64).sum(axis=0)
+
+    def choose(self, point: int) -> None:
+        """Chooses one of the points of the last `potentials`."""
+        self._distances = self._trial[:, point].copy()
+
+    def race(self, size: int, seed: int) -> Rows:
+        """A sample in which an instance counts by its distance: exponential races (Efraimidis & Spirakis 2006)."""
+        with np.errstate(divide="ignore"):
+            times = -np.log(self._uniform(seed)) / self._distances
+        return self._first(times, size)
+
+    def draw(self, share: float, seed: int) -> Rows:
+        """Each instance with the probability share * distance."""
+        keys = self._uniform(seed)
+        drawn = np.flatnonzero(keys < share * self._distances)
+        return Rows(keys[drawn], self.instance_ids[drawn], self.take(drawn))
+
+    def cover(self, points: Float64[ndarray, "T D"]) -> int:
+        """Chooses all these points; returns the sum of the distances, as `potentials` does."""
+        for start in range(0, len(points), kernels.LANES):
+            self.potentials(points[start : start + kernels.LANES])
+            self._distances = self._trial.min(axis=1)
+        return int(np.rint(self._distances * np.float32(2.0**30)).astype(np.int64).sum())
+
+    def tally(self, points: Float64[ndarray, "T D"]) -> Int64[ndarray, "T"]:
+        """How many instances are nearest to each point, as float32 tells."""
+
+        def count(block: Block, rows: slice) -> Int64[ndarray, "T"]:
+            counts = np.zeros(len(points), np.int64)
+            for start in range(0, len(block), TOGETHER):
+                part = block.part(slice(start, start + TOGETHER))
+                scales = self._scales[rows.start + start :][: len(part)]
+                counts += np.bincount(part.products(scales, points).argmax(axis=1), minlength=len(points))
+            return counts
+
+        return sum(self._map(count), start=np.zeros(len(points), np.int64))
+
+    def _uniform(self, seed: int) -> Float64[ndarray, "N"]:
+        return ((random_keys(self.instance_ids, seed) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+    def _first(self, keys: Float64[ndarray, "N"], size: int) -> Rows:
+        rows = np.arange(len(keys))
+        if size < len(keys):
+            rows = np.flatnonzero(keys <= np.partition(keys, size - 1)[size - 1])
+        rows = np.sort(rows[np.lexsort((self.instance_ids[rows], keys[rows]))[:size]])
+        return Rows(keys[rows], self.instance_ids[rows], self.take(rows))

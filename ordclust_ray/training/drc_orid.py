@@ -27,8 +27,9 @@ from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.orid_losses import METRICS
 from ordclust_ray.core.pairs import PairSampler
-from ordclust_ray.core.repulsive_kmeans import Clustering, centroid_rule, floor_size, kmeans_start, repulsive_kmeans
+from ordclust_ray.core.repulsive_kmeans import Clustering, centroid_rule, floor_size, repulsive_kmeans
 from ordclust_ray.core.shard import Shard
+from ordclust_ray.core.starts import kmeans_on_sample
 from ordclust_ray.training.orid import (
     OridTrainer,
     Pool,
@@ -226,31 +227,42 @@ class DrcOrid:
             Its measures, for the epoch's record.
         """
         settings, n = self.config.clustering, self.problem.num_train
-        repulsion = settings.repulsion_after(epoch + 1)
-        shard = Shard(self.features()[1], self.data.instance_ids, None if self.centroids is None else self.assignments)
-        engine, before = CollectiveEngine(shard), shard.assignments.clone()
+        repulsion, before = settings.repulsion_after(epoch + 1), self.assignments
+        engine = self._engine(self.features()[1])
         if self.centroids is None:
-            start = self._kmeans_start(engine)
+            start, before = self._kmeans_start(engine), torch.full_like(before, -1)
         else:
-            start = centroid_rule(engine.sums(settings.num_clusters).sums, self.centroids, repulsion)
+            sums = engine.add("sums", settings.num_clusters).sums
+            start = centroid_rule(sums, self.centroids.cpu().numpy(), repulsion)
         result = self._clustered(engine, start, repulsion=repulsion, fraction=settings.min_cluster_fraction)
-        self.assignments, self.centroids = shard.assignments, result.centroids
-        changed = int(all_reduce_sum((shard.assignments != before).sum()))
+        device = self.trainer.device
+        self.assignments = torch.from_numpy(engine.shard.assignments).to(device, torch.int64)
+        self.centroids = torch.from_numpy(result.centroids).to(device)
+        changed = int(all_reduce_sum((self.assignments != before).sum()))
         record = {
             "objective_per_instance": result.objective / n,
-            "centroid_affinity": centroid_affinity(result.centroids.cpu().numpy()),
+            "centroid_affinity": centroid_affinity(result.centroids),
             "changed": changed / n,
             "clustering_iterations": result.iterations,
             "cluster_sizes": result.counts.tolist(),
         }
         return record | ({"nmi": self._nmi()} if self.problem.num_groups else {})
 
-    def _kmeans_start(self, engine: CollectiveEngine) -> Tensor:
-        """The same in every process, whatever its libraries round."""
-        start = kmeans_start(engine, self.config.clustering.num_clusters, self.config.run.seed)
-        return all_gather(start)[0].to(self.trainer.device)
+    def _engine(self, identity_features: Tensor) -> CollectiveEngine:
+        """Over all processes: features and clusters of this share."""
+        assignments = None if self.centroids is None else self.assignments.cpu().numpy()
+        ids = self.data.instance_ids.cpu().numpy()
+        shard = Shard(identity_features, ids, assignments, threads=torch.get_num_threads())
+        return CollectiveEngine(shard, self.trainer.device)
 
-    def _clustered(self, engine: CollectiveEngine, start: Tensor, *, repulsion: float, fraction: float) -> Clustering:
+    def _kmeans_start(self, engine: CollectiveEngine) -> NDArray[np.float64]:
+        """The same in every process, whatever its libraries round."""
+        start = kmeans_on_sample(engine, self.config.clustering.num_clusters, self.config.run.seed)
+        return all_gather(start)[0]
+
+    def _clustered(
+        self, engine: CollectiveEngine, start: NDArray[np.float64], *, repulsion: float, fraction: float
+    ) -> Clustering:
         settings = self.config.clustering
         return repulsive_kmeans(
             engine,
@@ -281,9 +293,9 @@ class DrcOrid:
             mean = all_reduce_sum(identity.double().sum(dim=0, keepdim=True))
             self.centroids = torch.nn.functional.normalize(mean, dim=1)
         else:
-            engine = CollectiveEngine(Shard(identity, self.data.instance_ids))
+            engine = self._engine(identity)
             plain = self._clustered(engine, self._kmeans_start(engine), repulsion=0.0, fraction=0.0)
-            self.history[-1]["plain_centroid_affinity"] = centroid_affinity(plain.centroids.cpu().numpy())
+            self.history[-1]["plain_centroid_affinity"] = centroid_affinity(plain.centroids)
         similarities = (identity * self.centroids.float()[self.assignments]).sum(dim=1)
         references = select_references(
             similarities,

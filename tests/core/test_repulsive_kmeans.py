@@ -1,36 +1,34 @@
 """DRC against algorithm 1, eq. (6), (8), (9) and B.3 in plain loops; what does not change its result; its edges."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ordclust_ray.clustering.engine import ShardedEngine
+from ordclust_ray.core.blocks import GRID, on_grid
 from ordclust_ray.core.metrics import centroid_affinity
 from ordclust_ray.core.repulsive_kmeans import (
     Clustering,
+    Rules,
     centroid_rule,
+    cluster_together,
     floor_size,
-    hold_floor,
-    kmeans_start,
     objective,
     repulsive_kmeans,
 )
-from ordclust_ray.core.shard import GRID, Shard, on_grid
+from ordclust_ray.core.shard import Shard
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=60)
 KINDS = ["random", "duplicates", "ties"]
+Features = NDArray[np.float32] | NDArray[np.float64]
 
 
 class ListEngine(ShardedEngine):
@@ -40,45 +38,58 @@ class ListEngine(ShardedEngine):
         self.shards = shards
         self.num_instances = sum(len(shard.instance_ids) for shard in shards)
 
-    def _gather(self, method: str, *arguments: Any) -> list[Any]:
+    def gather(self, method: str, *arguments: Any) -> list[Any]:
         return [getattr(shard, method)(*arguments) for shard in self.shards]
 
-    def assignments(self) -> list[int]:
+    def assignments(self, clustering: int = 0) -> list[int]:
         """The cluster of each instance, in the order of the ids."""
-        ids = torch.cat([shard.instance_ids for shard in self.shards])
-        return torch.cat([shard.assignments for shard in self.shards])[ids.argsort()].tolist()
+        ids = np.concatenate([shard.instance_ids for shard in self.shards])
+        labels = np.concatenate([shard.clusterings[clustering].labels for shard in self.shards])
+        return [int(label) for label in labels[ids.argsort()]]
 
 
-def engine_of(features: Tensor, num_shards: int = 1, order: Tensor | None = None) -> ListEngine:
+def engine_of(
+    features: Features, num_shards: int = 1, order: NDArray[np.int64] | None = None, threads: int = 1
+) -> ListEngine:
     """Shards of unequal size, of the rows in an order; the id of a row is its place in `features`."""
-    rows = torch.arange(len(features)) if order is None else order
+    rows = np.arange(len(features)) if order is None else order
     cuts = [len(rows) * i**2 // num_shards**2 for i in range(num_shards + 1)]
     parts = [rows[a:b] for a, b in pairwise(cuts)]
-    return ListEngine([Shard(features[part], part) for part in parts])
+    return ListEngine([Shard(features[part], part, threads=threads) for part in parts])
 
 
-def features_of(kind: str, n: int, d: int, seed: int = 0) -> Tensor:
+def features_of(kind: str, n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
     """Random directions; few directions over and over; directions between which there are many ties."""
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     if kind == "ties":
-        rows = torch.randint(-1, 2, (n, d), generator=generator).float()
-        rows[rows.abs().sum(dim=1) == 0, 0] = 1.0
+        rows = rng.integers(-1, 2, (n, d)).astype(np.float32)
+        rows[~rows.any(axis=1), 0] = 1.0
         return rows
-    rows = torch.randn(n if kind == "random" else max(2, n // 8), d, generator=generator)
-    return rows if kind == "random" else rows[torch.randint(0, len(rows), (n,), generator=generator)]
+    rows = rng.normal(size=(n if kind == "random" else max(2, n // 8), d)).astype(np.float32)
+    return rows if kind == "random" else rows[rng.integers(0, len(rows), n)]
 
 
-def start_of(features: Tensor, k: int, seed: int = 0) -> Tensor:
-    return features[torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))[:k]]
+def start_of(features: Features, k: int, seed: int = 0) -> Features:
+    return features[np.random.default_rng(seed).permutation(len(features))[:k]]
 
 
-def circle(*degrees: float) -> Tensor:
-    angles = torch.deg2rad(torch.tensor(degrees))
-    return torch.stack([angles.cos(), angles.sin()], dim=1)
+def unit(rows: Any) -> NDArray[np.float64]:
+    wide = np.asarray(rows, np.float64)
+    return wide / np.linalg.norm(wide, axis=1, keepdims=True)
+
+
+def units(rows: Any) -> NDArray[np.int64]:
+    """Sums in units of the grid."""
+    return np.rint(np.asarray(rows, np.float64) / GRID).astype(np.int64)
+
+
+def circle(*degrees: float) -> NDArray[np.float32]:
+    angles = np.deg2rad(np.array(degrees))
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Algorithm 1 by loops. Points and centroids are on the grid of `core.shard`, where `fsum` of products is exact.
+# Algorithm 1 by loops. Points and centroids are on the grid of `core.blocks`, where `fsum` of products is exact.
 
 Vector = list[float]
 
@@ -158,19 +169,22 @@ def drc_by_loops(
 
 def grid_points(engine: ListEngine) -> list[Vector]:
     (shard,) = engine.shards
-    return shard.features.double().tolist()
+    rows: list[Vector] = (shard.take(np.arange(engine.num_instances)).astype(np.float64) * GRID).tolist()
+    return rows
 
 
-def grid_centroids(start: Tensor) -> list[Vector]:
-    return on_grid(F.normalize(start.double(), dim=1)).tolist()
+def grid_centroids(start: Features) -> list[Vector]:
+    return [direction(row, otherwise=row) for row in start.astype(np.float64).tolist()]
 
 
-def assert_same_as_loops(features: Tensor, start: Tensor, alpha: float, floor: int, tolerance: float = 0.01) -> None:
+def assert_same_as_loops(
+    features: Features, start: Features, alpha: float, floor: int, tolerance: float = 0.01
+) -> None:
     engine = engine_of(features)
     found = repulsive_kmeans(engine, start, repulsion=alpha, min_size=floor, tolerance=tolerance)
     expected = drc_by_loops(grid_points(engine), grid_centroids(start), alpha, floor, tolerance)
     assert engine.assignments() == expected.member
-    np.testing.assert_allclose(found.centroids.numpy(), expected.centroids, atol=1e-7)
+    np.testing.assert_allclose(found.centroids, expected.centroids, atol=1e-7)
     assert found.counts.tolist() == [expected.member.count(j) for j in range(len(start))]
     assert found.objective == pytest.approx(expected.objective, abs=1e-9 * len(features))
     assert (found.iterations, found.changed) == (expected.iterations, expected.changed)
@@ -190,8 +204,8 @@ def test_clustering_by_loops(kind: str, alpha: float, floor: str) -> None:
 
 def test_clustering_by_loops_where_the_start_leaves_most_clusters_empty() -> None:
     """Four centroids on the far side of the data: the floor fills one cluster after another."""
-    features = features_of("random", 40, 3) * 0.3 + torch.tensor([1.0, 0.0, 0.0])
-    start = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.1, 0.0], [-1.0, 0.0, 0.1], [-1.0, -0.1, 0.0], [-1.0, 0.0, -0.1]])
+    features = features_of("random", 40, 3) * 0.3 + np.eye(3)[0]
+    start = np.array([[1.0, 0.0, 0.0], [-1.0, 0.1, 0.0], [-1.0, 0.0, 0.1], [-1.0, -0.1, 0.0], [-1.0, 0.0, -0.1]])
     for floor in (0, 4, 8):
         assert_same_as_loops(features, start, alpha=0.1, floor=floor)
 
@@ -217,49 +231,49 @@ def test_clustering_by_loops_of_small_sets(kind: str, n: int, k: int, alpha: flo
 
 def test_centroid_rule_by_hand() -> None:
     """k = 2, alpha = 1/2: (3, 0) - (0, 4)/2 = (3, -2) and (0, 4) - (3, 0)/2 = (-1.5, 4)."""
-    sums = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
-    found = centroid_rule(sums, torch.zeros_like(sums), repulsion=0.5)
+    sums = units([[3.0, 0.0], [0.0, 4.0]])
+    found = centroid_rule(sums, np.zeros(sums.shape), repulsion=0.5)
     expected = [[3 / 13**0.5, -2 / 13**0.5], [-1.5 / 18.25**0.5, 4 / 18.25**0.5]]
-    np.testing.assert_allclose(found.numpy(), expected, atol=GRID)
+    np.testing.assert_allclose(found, expected, atol=GRID)
 
 
 def test_centroid_rule_shares_the_repulsion_between_the_other_clusters() -> None:
     """k = 3, alpha = 1: (4, 0, 0) - ((0, 2, 0) + (0, 0, 6))/2 = (4, -1, -3)."""
-    sums = torch.tensor([[4.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 6.0]], dtype=torch.float64)
-    found = centroid_rule(sums, torch.zeros_like(sums), repulsion=1.0)
-    np.testing.assert_allclose(found[0].numpy(), np.array([4, -1, -3]) / 26**0.5, atol=GRID)
+    sums = units([[4.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 6.0]])
+    found = centroid_rule(sums, np.zeros(sums.shape), repulsion=1.0)
+    np.testing.assert_allclose(found[0], np.array([4, -1, -3]) / 26**0.5, atol=GRID)
 
 
 def test_centroid_rule_without_repulsion_is_the_mean_direction() -> None:
-    sums = torch.tensor([[3.0, 4.0], [0.0, -7.0]], dtype=torch.float64)
-    found = centroid_rule(sums, torch.zeros_like(sums), repulsion=0.0)
-    np.testing.assert_allclose(found.numpy(), [[0.6, 0.8], [0.0, -1.0]], atol=GRID)
+    sums = units([[3.0, 4.0], [0.0, -7.0]])
+    found = centroid_rule(sums, np.zeros(sums.shape), repulsion=0.0)
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0.0, -1.0]], atol=GRID)
 
 
 def test_centroids_are_unit_vectors_on_the_grid() -> None:
-    sums = torch.randn(5, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
-    found = centroid_rule(sums, torch.zeros_like(sums), repulsion=0.1)
-    assert (found / GRID).frac().abs().max() == 0
-    np.testing.assert_allclose(found.norm(dim=1).numpy(), 1.0, atol=30**0.5 * GRID)
+    sums = units(np.random.default_rng(0).normal(size=(5, 30)) * 100)
+    found = centroid_rule(sums, np.zeros(sums.shape), repulsion=0.1)
+    assert (found / GRID % 1 == 0).all()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=30**0.5 * GRID)
 
 
 def test_cluster_without_a_direction_keeps_its_centroid() -> None:
-    sums = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
-    previous = torch.tensor([[0.0, 1.0], [0.6, 0.8]], dtype=torch.float64)
+    sums = units([[2.0, 0.0], [0.0, 0.0]])
+    previous = np.array([[0.0, 1.0], [0.6, 0.8]])
     found = centroid_rule(sums, previous, repulsion=0.0)
-    np.testing.assert_allclose(found.numpy(), [[1.0, 0.0], [0.6, 0.8]], atol=GRID)
+    np.testing.assert_allclose(found, [[1.0, 0.0], [0.6, 0.8]], atol=GRID)
 
 
 def test_repulsion_drives_an_empty_cluster_to_the_other_side() -> None:
-    sums = torch.tensor([[2.0, 1.0], [0.0, 0.0], [1.0, 3.0]], dtype=torch.float64)
-    found = centroid_rule(sums, torch.zeros_like(sums), repulsion=0.1)
-    np.testing.assert_allclose(found[1].numpy(), [-0.6, -0.8], atol=GRID)
+    sums = units([[2.0, 1.0], [0.0, 0.0], [1.0, 3.0]])
+    found = centroid_rule(sums, np.zeros(sums.shape), repulsion=0.1)
+    np.testing.assert_allclose(found[1], [-0.6, -0.8], atol=GRID)
 
 
 def test_objective_by_hand() -> None:
     """c.S = 3 and 4; c_2.S_1 = 0.6 x 3 and c_1.S_2 = 0: J = 3 + 3.2 - (1.8 + 0)/2."""
-    sums = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
-    centroids = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
+    sums = units([[3.0, 0.0], [0.0, 4.0]])
+    centroids = np.array([[1.0, 0.0], [0.6, 0.8]])
     assert objective(sums, centroids, repulsion=0.5) == pytest.approx(3 + 3.2 - 0.5 * 1.8)
 
 
@@ -267,11 +281,9 @@ def test_objective_by_hand() -> None:
 @given(k=st.integers(1, 5), alpha=st.floats(0, 3), seed=st.integers(0, 10_000))
 def test_objective_from_the_sums_is_that_of_the_instances(k: int, alpha: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    engine = engine_of(features_of("random", 30, 4, seed))
-    (shard,) = engine.shards
-    shard.assignments = torch.from_numpy(rng.integers(0, k, 30))
-    centroids = on_grid(F.normalize(torch.from_numpy(rng.normal(size=(k, 4))), dim=1))
-    found = objective(engine.sums(k).sums, centroids, alpha)
+    engine = ListEngine([Shard(features_of("random", 30, 4, seed), np.arange(30), rng.integers(0, k, 30))])
+    centroids = on_grid(unit(rng.normal(size=(k, 4))))
+    found = objective(engine.add("sums", k).sums, centroids, alpha)
     expected = eq_6(grid_points(engine), engine.assignments(), centroids.tolist(), alpha)
     assert found == pytest.approx(expected, abs=1e-9)
 
@@ -281,10 +293,10 @@ def test_objective_from_the_sums_is_that_of_the_instances(k: int, alpha: float, 
 def test_no_centroids_are_better_than_those_of_the_rule(k: int, alpha: float, seed: int) -> None:
     """B.1: given the memberships, eq. (8) maximises eq. (6)."""
     rng = np.random.default_rng(seed)
-    sums = torch.from_numpy(rng.normal(size=(k, 3)) * 10)
-    best = objective(sums, centroid_rule(sums, torch.zeros_like(sums), alpha), alpha)
+    sums = units(rng.normal(size=(k, 3)) * 10)
+    best = objective(sums, centroid_rule(sums, np.zeros(sums.shape), alpha), alpha)
     for _ in range(20):
-        other = F.normalize(torch.from_numpy(rng.normal(size=(k, 3))), dim=1)
+        other = unit(rng.normal(size=(k, 3)))
         assert objective(sums, other, alpha) <= best + 1e-5
 
 
@@ -294,8 +306,8 @@ def test_no_memberships_are_better_than_those_of_the_nearest_centroid(k: int, al
     """B.2: given the centroids, eq. (9) maximises eq. (6)."""
     rng = np.random.default_rng(seed)
     engine = engine_of(features_of("random", 12, 3, seed))
-    centroids = on_grid(F.normalize(torch.from_numpy(rng.normal(size=(k, 3))), dim=1))
-    engine.assign(centroids)
+    centroids = on_grid(unit(rng.normal(size=(k, 3))))
+    engine.add("assign", (0, centroids))
     points = grid_points(engine)
     best = eq_6(points, engine.assignments(), centroids.tolist(), alpha)
     for _ in range(20):
@@ -327,23 +339,23 @@ def test_objective_never_falls_and_stays_below_its_bound(kind: str, n: int, k: i
 
 def test_bound_is_reached_by_two_opposite_points() -> None:
     """Every instance on its centroid, the other centroid opposite: J = n (1 + alpha)."""
-    features = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).repeat(5, 1)
+    features = np.tile([[1.0, 0.0], [-1.0, 0.0]], (5, 1))
     found = repulsive_kmeans(engine_of(features), features[:2], repulsion=0.3)
     assert found.objective == pytest.approx(10 * 1.3)
-    assert centroid_affinity(found.centroids.numpy()) == -1.0
+    assert centroid_affinity(found.centroids) == -1.0
 
 
 def test_full_repulsion_makes_two_centroids_opposite() -> None:
     """At alpha = 1 and k = 2, eq. (8) gives c_1 = -c_2 for any sums, the equilibrium of eq. (11)."""
     features = features_of("random", 100, 6)
     found = repulsive_kmeans(engine_of(features), features[:2], repulsion=1.0)
-    assert torch.equal(found.centroids[0], -found.centroids[1])
+    assert np.array_equal(found.centroids[0], -found.centroids[1])
 
 
 def test_repulsion_spreads_the_centroids() -> None:
-    features = features_of("random", 300, 8) + torch.tensor([2.0, *[0.0] * 7])
+    features = features_of("random", 300, 8) + 2 * np.eye(8)[0]
     affinities = [
-        centroid_affinity(repulsive_kmeans(engine_of(features), features[:3], repulsion=alpha).centroids.numpy())
+        centroid_affinity(repulsive_kmeans(engine_of(features), features[:3], repulsion=alpha).centroids)
         for alpha in (0.0, 0.1, 0.3)
     ]
     assert affinities[0] > affinities[1] > affinities[2]
@@ -356,106 +368,24 @@ def test_without_the_floor_every_member_is_nearest_to_its_own_centroid(kind: str
     found = repulsive_kmeans(engine, start_of(features, 4), tolerance=0.0)
     assert found.converged
     assert found.changed == 0.0
-    similarities = torch.tensor(grid_points(engine), dtype=torch.float64) @ found.centroids.T
-    own = similarities[torch.arange(80), torch.tensor(engine.assignments())]
-    assert torch.equal(own, similarities.amax(dim=1))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The floor
-
-
-def held(features: Tensor, member: list[int], centroids: Tensor, floor: int) -> tuple[ListEngine, list[int]]:
-    engine = engine_of(features, num_shards=2)
-    for shard in engine.shards:
-        shard.assignments = torch.tensor(member)[shard.instance_ids]
-    sums = hold_floor(engine, engine.sums(len(centroids)), centroids.double(), floor)
-    again = engine.sums(len(centroids))
-    assert torch.equal(sums.sums, again.sums)
-    assert torch.equal(sums.counts, again.counts)
-    return engine, engine.assignments()
-
-
-def test_deficient_cluster_takes_its_most_similar() -> None:
-    _, member = held(circle(0, 10, 20, 30, 40), [0] * 5, circle(0, 90), floor=2)
-    assert member == [0, 0, 0, 1, 1]
-
-
-def test_floor_ties_go_to_the_lowest_id() -> None:
-    _, member = held(circle(40, 40, 0, 40, 40), [0] * 5, circle(0, 90), floor=2)
-    assert member == [1, 1, 0, 0, 0]
-
-
-def test_donor_stops_giving_at_the_floor() -> None:
-    """45 degrees is nearer to the deficient cluster at 90 than 140, but its cluster has no more than two left."""
-    features = circle(50, 45, 0, 140, 150, 170, 180)
-    _, member = held(features, [0, 0, 0, 1, 1, 1, 1], circle(0, 180, 90), floor=2)
-    assert member == [2, 0, 0, 2, 1, 1, 1]
-
-
-def test_clusters_are_filled_one_after_another() -> None:
-    """Both want the instance at 80 degrees, the second more than the first; the first takes it and keeps it."""
-    _, member = held(circle(0, 5, 60, 80), [0, 0, 0, 0], circle(0, 72, 85), floor=1)
-    assert member == [0, 0, 2, 1]
-
-
-def test_cluster_at_the_floor_gives_nothing_away() -> None:
-    """The instance at 100 degrees is the only one of its cluster; 20 is the nearest of the others."""
-    _, member = held(circle(0, 10, 20, 100), [0, 0, 0, 1], circle(0, 100, 101), floor=1)
-    assert member == [0, 0, 2, 1]
-
-
-def test_nothing_moves_where_no_cluster_is_deficient() -> None:
-    engine = engine_of(circle(0, 10, 90, 100))
-    sums = engine.assign(circle(0, 90).double())
-    assert hold_floor(engine, sums, circle(0, 90).double(), 2) is sums
-
-
-@PROPERTY
-@given(
-    kind=st.sampled_from(KINDS),
-    n=st.integers(2, 50),
-    k=st.integers(2, 6),
-    share=st.floats(0.0, 1.0),
-    seed=st.integers(0, 10_000),
-)
-def test_every_cluster_holds_the_floor_in_every_iteration(kind: str, n: int, k: int, share: float, seed: int) -> None:
-    k = min(k, n)
-    features, floor = features_of(kind, n, 4, seed), floor_size(n, k, share)
-    states: list[Clustering] = []
-    engine = engine_of(features, num_shards=3)
-    repulsive_kmeans(engine, start_of(features, k, seed), min_size=floor, on_iteration=states.append)
-    for state in states:
-        assert int(state.counts.min()) >= floor
-        assert int(state.counts.sum()) == n
-    assert states[-1].counts.tolist() == [engine.assignments().count(j) for j in range(k)]
-
-
-@pytest.mark.parametrize(
-    ("n", "k", "fraction", "expected"),
-    [(100, 2, 0.5, 25), (101, 2, 0.5, 25), (59, 6, 0.5, 4), (9, 3, 1.0, 3), (5, 3, 0.0, 0)],
-)
-def test_floor_size(n: int, k: int, fraction: float, expected: int) -> None:
-    assert floor_size(n, k, fraction) == expected
-
-
-def test_papers_floor_size_for_all_small_sets() -> None:
-    assert all(floor_size(n, k) == n // (2 * k) for n in range(200) for k in range(1, 20))
+    similarities = np.array(grid_points(engine)) @ found.centroids.T
+    own = similarities[np.arange(80), np.array(engine.assignments())]
+    assert np.array_equal(own, similarities.max(axis=1))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What does not change the result
 
 
-def clustering_of(engine: ListEngine, start: Tensor, floor: int, iterations: int = 8) -> tuple[Clustering, list[int]]:
+def clustering_of(engine: ListEngine, start: Features, floor: int, iterations: int = 8) -> tuple[Clustering, list[int]]:
     found = repulsive_kmeans(engine, start, repulsion=0.1, min_size=floor, tolerance=0.0, max_iterations=iterations)
     return found, engine.assignments()
 
 
 def assert_identical(found: tuple[Clustering, list[int]], expected: tuple[Clustering, list[int]]) -> None:
     """To the last bit."""
-    assert torch.equal(found[0].centroids, expected[0].centroids)
-    assert torch.equal(found[0].counts, expected[0].counts)
+    assert np.array_equal(found[0].centroids, expected[0].centroids)
+    assert np.array_equal(found[0].counts, expected[0].counts)
     assert found[0].objective == expected[0].objective
     assert (found[0].changed, found[0].iterations) == (expected[0].changed, expected[0].iterations)
     assert found[1] == expected[1]
@@ -477,27 +407,17 @@ def test_number_of_shards_changes_nothing(kind: str, floored: bool, n: int, k: i
 def test_order_of_the_rows_changes_nothing(kind: str, floored: bool) -> None:
     features = features_of(kind, 500, 6)
     floor = 500 // 5 if floored else 0
-    order = torch.randperm(500, generator=torch.Generator().manual_seed(0))
+    order = np.random.default_rng(0).permutation(500)
     expected = clustering_of(engine_of(features), start_of(features, 5), floor)
     assert_identical(clustering_of(engine_of(features, 3, order), start_of(features, 5), floor), expected)
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_number_of_threads_changes_nothing() -> None:
     features = features_of("random", 5000, 64)
     found = []
     for threads in (1, 2, 4):
-        with torch_threads(threads):
-            found.append(clustering_of(engine_of(features), start_of(features, 4), floor=1200, iterations=3))
+        engine = engine_of(features, num_shards=2, threads=threads)
+        found.append(clustering_of(engine, start_of(features, 4), floor=1200, iterations=3))
     assert_identical(found[1], found[0])
     assert_identical(found[2], found[0])
 
@@ -514,8 +434,8 @@ def test_number_of_threads_changes_nothing() -> None:
 def test_shards_and_order_change_nothing(kind: str, n: int, k: int, shards: int, share: float, seed: int) -> None:
     k, shards = min(k, n), min(shards, n)
     features, floor = features_of(kind, n, 3, seed), floor_size(n, min(k, n), share)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    engine = ListEngine([Shard(features[part], part) for part in order.tensor_split(shards)])
+    order = np.random.default_rng(seed).permutation(n)
+    engine = ListEngine([Shard(features[part], part) for part in np.array_split(order, shards)])
     expected = clustering_of(engine_of(features), start_of(features, k), floor)
     assert_identical(clustering_of(engine, start_of(features, k), floor), expected)
 
@@ -531,14 +451,14 @@ def test_order_of_the_clusters_is_that_of_the_start() -> None:
     features = features_of("random", 200, 5)
     first, member = clustering_of(engine_of(features), features[:3], floor=0)
     second, renamed = clustering_of(engine_of(features), features[[2, 0, 1]], floor=0)
-    assert torch.equal(second.centroids, first.centroids[[2, 0, 1]])
+    assert np.array_equal(second.centroids, first.centroids[[2, 0, 1]])
     assert renamed == [[1, 2, 0][j] for j in member]
 
 
 def test_length_of_the_start_does_not_count() -> None:
     features = features_of("random", 100, 5)
     start = start_of(features, 3)
-    lengthened = start * torch.tensor([[0.25], [4.0], [64.0]])
+    lengthened = start * np.array([[0.25], [4.0], [64.0]], np.float32)
     assert_identical(
         clustering_of(engine_of(features), lengthened, floor=0), clustering_of(engine_of(features), start, floor=0)
     )
@@ -553,9 +473,9 @@ def test_one_cluster_is_the_mean_direction() -> None:
     engine = engine_of(features)
     found = repulsive_kmeans(engine, features[:1], repulsion=0.5)
     assert engine.assignments() == [0] * 50
-    mean = F.normalize(F.normalize(features.double(), dim=1).sum(dim=0), dim=0)
-    np.testing.assert_allclose(found.centroids[0].numpy(), mean.numpy(), atol=1e-6)
-    cosines = F.normalize(features.double(), dim=1) @ mean
+    (mean,) = unit(unit(features).sum(axis=0, keepdims=True))
+    np.testing.assert_allclose(found.centroids[0], mean, atol=1e-6)
+    cosines = unit(features) @ mean
     assert found.objective == pytest.approx(float(cosines.sum()))
 
 
@@ -566,21 +486,21 @@ def test_as_many_clusters_as_instances(floor: int) -> None:
     found = repulsive_kmeans(engine, features, repulsion=0.0, min_size=floor)
     assert engine.assignments() == [0, 1, 2, 3, 4]
     assert found.objective == pytest.approx(5.0)
-    np.testing.assert_allclose(found.centroids.numpy(), features.numpy(), atol=1e-7)
+    np.testing.assert_allclose(found.centroids, features, atol=1e-7)
 
 
 def test_images_that_are_all_the_same_share_a_cluster() -> None:
-    features = torch.tensor([[3.0, 4.0]]).repeat(9, 1)
+    features = np.tile([[3.0, 4.0]], (9, 1))
     engine = engine_of(features)
     found = repulsive_kmeans(engine, features[:3], repulsion=0.0)
     assert engine.assignments() == [0] * 9
     assert found.converged
-    np.testing.assert_allclose(found.centroids.numpy(), [[0.6, 0.8]] * 3, atol=1e-7)
+    np.testing.assert_allclose(found.centroids, [[0.6, 0.8]] * 3, atol=1e-7)
 
 
 def test_floor_divides_images_that_are_all_the_same() -> None:
     """All in cluster 0 by the NN rule; clusters 1 and 2 take three each, the lowest ids first."""
-    features = torch.tensor([[3.0, 4.0]]).repeat(9, 1)
+    features = np.tile([[3.0, 4.0]], (9, 1))
     engine = engine_of(features)
     found = repulsive_kmeans(engine, features[:3], repulsion=0.0, min_size=3)
     assert engine.assignments() == [1, 1, 1, 2, 2, 2, 0, 0, 0]
@@ -592,7 +512,7 @@ def test_empty_cluster_without_repulsion_stays_where_it_was() -> None:
     engine = engine_of(circle(0, 10, 20))
     found = repulsive_kmeans(engine, circle(10, 200), repulsion=0.0)
     assert found.counts.tolist() == [3, 0]
-    np.testing.assert_allclose(found.centroids.numpy(), circle(10, 200).double().numpy(), atol=1e-7)
+    np.testing.assert_allclose(found.centroids, circle(10, 200), atol=1e-7)
     assert found.objective == pytest.approx(1 + 2 * math.cos(math.radians(10)))
 
 
@@ -633,89 +553,117 @@ def test_negative_repulsion_is_an_error() -> None:
         repulsive_kmeans(engine_of(circle(0, 1, 2)), circle(0, 1), repulsion=-0.1)
 
 
+@pytest.mark.parametrize("repulsion", [math.inf, math.nan])
+def test_repulsion_without_a_size_is_an_error(repulsion: float) -> None:
+    with pytest.raises(ValueError, match=rf"repulsion is {repulsion}; it must be 0 or more"):
+        repulsive_kmeans(engine_of(circle(0, 1, 2)), circle(0, 1), repulsion=repulsion)
+
+
+def test_no_iterations_are_an_error() -> None:
+    with pytest.raises(ValueError, match="max_iterations is 0; it must be 1 or more"):
+        repulsive_kmeans(engine_of(circle(0, 1, 2)), circle(0, 1), max_iterations=0)
+
+
+@pytest.mark.parametrize("floor", [0, 20])
+def test_one_iteration_from_where_the_last_began_is_the_same_clustering(floor: int) -> None:
+    features = features_of("random", 100, 5)
+    expected, member = clustering_of(engine_of(features), start_of(features, 4), floor, iterations=3)
+    assert not np.array_equal(expected.assigned_to, expected.centroids)
+    found, again = clustering_of(engine_of(features), expected.assigned_to, floor, iterations=1)
+    assert again == member
+    assert np.array_equal(found.centroids, expected.centroids)
+    assert np.array_equal(found.counts, expected.counts)
+    assert found.objective == expected.objective
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# The start
+# Several clusterings of the same instances
 
 
-def planted(n: int, k: int, d: int, seed: int = 0) -> tuple[Tensor, list[int]]:
-    """Groups around k axes."""
-    generator = torch.Generator().manual_seed(seed)
-    groups = torch.randint(0, k, (n,), generator=generator)
-    return torch.eye(d)[groups] + 0.05 * torch.randn(n, d, generator=generator), groups.tolist()
+def assert_same_together(engine_like: Callable[[], ListEngine], starts: dict[int, tuple[Features, Rules]]) -> None:
+    """Bit by bit, in every iteration, whatever the others do and however early they end."""
+    states: dict[int, list[Clustering]] = {number: [] for number in starts}
+    together = engine_like()
+    found = cluster_together(together, starts, lambda number, state: states[number].append(state))
+    assert list(found) == list(starts)
+    for number, (start, rules) in starts.items():
+        alone, history = engine_like(), list[Clustering]()
+        expected = repulsive_kmeans(alone, start, **vars(rules), on_iteration=history.append)
+        assert_identical((found[number], together.assignments(number)), (expected, alone.assignments()))
+        assert len(states[number]) == len(history)
+        for state, other in zip(states[number], history, strict=True):
+            assert_identical((state, []), (other, []))
+            assert np.array_equal(state.assigned_to, other.assigned_to)
+            assert state.converged == other.converged
 
 
-def test_start_finds_planted_groups() -> None:
-    features, _ = planted(300, 4, 6)
-    centroids = F.normalize(kmeans_start(engine_of(features), 4, seed=0), dim=1)
-    assert sorted(centroids.argmax(dim=1).tolist()) == [0, 1, 2, 3]
-    assert centroids.amax(dim=1).min() > 0.99
+@settings(PROPERTY, max_examples=25)
+@given(
+    kind=st.sampled_from(KINDS),
+    n=st.integers(20, 80),
+    shards=st.integers(1, 4),
+    threads=st.integers(1, 2),
+    ks=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 10_000),
+)
+def test_clusterings_together_are_what_they_are_alone(
+    kind: str, n: int, shards: int, threads: int, ks: list[int], share: float, seed: int
+) -> None:
+    features, rng = features_of(kind, n, 4, seed), np.random.default_rng(seed)
+    starts = {}
+    for number, k in zip(rng.permutation(9).tolist(), ks, strict=False):
+        floor = floor_size(n, k, share) if rng.random() < 0.7 else 0
+        tolerance, iterations = float(rng.choice([0, 0.01, 0.3])), int(rng.integers(1, 12))
+        starts[number] = (
+            start_of(features, k, seed),
+            Rules(float(rng.choice([0, 0.1, 1])), floor, iterations, tolerance),
+        )
+    assert_same_together(lambda: engine_of(features, shards, threads=threads), starts)
 
 
-def test_start_and_clustering_recover_planted_groups() -> None:
-    features, groups = planted(300, 4, 6)
-    engine = engine_of(features, num_shards=3)
-    repulsive_kmeans(engine, kmeans_start(engine, 4, seed=1), min_size=floor_size(300, 4))
-    assert len({*zip(engine.assignments(), groups, strict=True)}) == 4
+def test_clusterings_together_of_more_rows_than_are_read_at_once() -> None:
+    """All look at some thousand rows before the next are read; some rows of these have to be read, and some not."""
+    features = features_of("random", 11_000, 6)
+    starts = {k: (start_of(features, k), Rules(min_size=floor_size(11_000, k), max_iterations=6)) for k in (3, 17, 40)}
+    assert_same_together(lambda: engine_of(features, num_shards=2, threads=2), dict(starts))
 
 
-def test_start_on_all_instances_is_the_mean_of_groups() -> None:
-    """Two tight groups: k-means' centroids are in the direction of their means."""
-    features = circle(0, 2, 4, 90, 92, 94)
-    centroids = kmeans_start(engine_of(features), 2, seed=0)
-    found = centroids[centroids[:, 0].argsort(descending=True)]
-    means = torch.stack([features[:3].mean(dim=0), features[3:].mean(dim=0)])
-    torch.testing.assert_close(F.normalize(found, dim=1).float(), F.normalize(means, dim=1))
+class CountingEngine(ListEngine):
+    """Counts the calls of each method."""
+
+    def __init__(self, shards: list[Shard]) -> None:
+        super().__init__(shards)
+        self.calls: dict[str, int] = {}
+
+    def gather(self, method: str, *arguments: Any) -> list[Any]:
+        self.calls[method] = self.calls.get(method, 0) + 1
+        return super().gather(method, *arguments)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sample_size", [50, 10_000])
-def test_start_does_not_depend_on_the_shards_or_the_order(kind: str, sample_size: int) -> None:
-    features = features_of(kind, 200, 4)
-    expected = kmeans_start(engine_of(features), 3, seed=5, sample_size=sample_size)
-    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
-    for num_shards in (1, 2, 7):
-        engine = engine_of(features, num_shards, order)
-        assert torch.equal(kmeans_start(engine, 3, seed=5, sample_size=sample_size), expected)
+def test_one_pass_an_iteration_for_all_clusterings() -> None:
+    features = features_of("random", 300, 4)
+    engine = CountingEngine(engine_of(features, 2).shards)
+    found = cluster_together(engine, {k: (start_of(features, k), Rules(tolerance=0.0)) for k in (2, 5, 9)})
+    assert engine.calls["assign"] == max(state.iterations for state in found.values())
+    assert len({state.iterations for state in found.values()}) > 1
 
 
-def test_start_does_not_depend_on_the_number_of_threads() -> None:
-    engine = engine_of(features_of("random", 600, 16))
-    found = []
-    for threads in (1, 2):
-        with threadpool_limits(threads):
-            found.append(kmeans_start(engine, 4, seed=0))
-    assert torch.equal(found[0], found[1])
+def test_same_start_twice_gives_the_same_twice() -> None:
+    features = features_of("ties", 60, 3)
+    engine = engine_of(features)
+    start = start_of(features, 5), Rules(min_size=6)
+    found = cluster_together(engine, {3: start, 1: start})
+    assert_identical((found[3], engine.assignments(3)), (found[1], engine.assignments(1)))
 
 
-def test_sample_is_of_the_given_size_and_of_different_instances_by_seed() -> None:
-    features = features_of("random", 200, 4)
-    engine = engine_of(features, 3)
-    samples = [{*map(tuple, engine.sample(40, seed).tolist())} for seed in (0, 1)]
-    everything = {tuple(row) for shard in engine.shards for row in shard.features.tolist()}
-    assert [len(sample) for sample in samples] == [40, 40]
-    assert all(sample <= everything for sample in samples)
-    assert samples[0] != samples[1]
+def test_rules_are_checked_before_the_first_pass() -> None:
+    features = circle(0, 1, 2, 3)
+    engine = CountingEngine(engine_of(features).shards)
+    with pytest.raises(ValueError, match="2 clusters of at least 3 members need more than the 4 instances"):
+        cluster_together(engine, {0: (features[:3], Rules()), 1: (features[:2], Rules(min_size=3))})
+    assert engine.calls == {}
 
 
-def test_start_of_images_that_are_all_the_same() -> None:
-    features = torch.tensor([[3.0, 4.0]]).repeat(6, 1)
-    torch.testing.assert_close(kmeans_start(engine_of(features), 3, seed=0), torch.tensor([[0.6, 0.8]] * 3))
-
-
-def test_start_with_fewer_distinct_images_than_clusters_repeats_them() -> None:
-    features = circle(0, 90).repeat(4, 1)
-    found = kmeans_start(engine_of(features), 3, seed=0)
-    assert {tuple(row) for row in found.round(decimals=6).tolist()} == {(1.0, 0.0), (0.0, 1.0)}
-    assert found.shape == (3, 2)
-
-
-def test_start_with_as_many_clusters_as_instances_is_the_instances() -> None:
-    features = circle(0, 70, 140)
-    found = kmeans_start(engine_of(features), 3, seed=0)
-    distances = torch.cdist(found, features)
-    assert distances.amin(dim=0).max() < 1e-6
-
-
-def test_start_of_more_clusters_than_instances_is_an_error() -> None:
-    with pytest.raises(ValueError, match="num_clusters is 4, but there are only 3 instances"):
-        kmeans_start(engine_of(circle(0, 1, 2)), 4, seed=0)
+def test_no_clusterings_are_no_work() -> None:
+    assert cluster_together(engine_of(circle(0, 1)), {}) == {}

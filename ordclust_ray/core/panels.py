@@ -1,0 +1,112 @@
+"""Centroids in the form that `kernels.assign` wants, and how far they have moved since.
+
+Centroids that are alike share a panel, so that most panels cannot hold a row's nearest centroid and are left out.
+
+Legend: K centroids, D features, P panels, L lanes.
+"""
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from numpy import ndarray
+
+from ordclust_ray.kernels import LANES, Centroids
+
+FARTHEST = 8.0
+"""Where drifts have added up to this, bounds begin anew: float32 holds them to `kernels.SLACK`."""
+
+
+def error_bound(width: int) -> float:
+    """How far a similarity of unit vectors, computed in float32, can be from the exact one.
+
+    Any order of d products and sums is off by at most d u / (1 - d u) for u = 2^-24 (Higham 2002, eq. 3.5); rounding
+    the row, the centroid, the scale and the result to float32 adds 2^-24 each, the grid 2^-27 a component.
+    """
+    unit = 2.0**-24
+    return 1.01 * ((width + 5) * unit / (1 - width * unit) + width**0.5 * 2.0**-27)
+
+
+def grouped(centroids: Float[ndarray, "K D"]) -> list[Int64[ndarray, "_"]]:
+    """Panels of up to 16 centroids, by halving along the direction in which they differ most.
+
+    >>> [panel.tolist() for panel in grouped(np.eye(2).repeat(12, axis=0))]
+    [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], [16, 17, 18, 19, 20, 21, 22, 23]]
+    """
+
+    def halves(clusters: Int64[ndarray, "_"]) -> list[Int64[ndarray, "_"]]:
+        if len(clusters) <= LANES:
+            return [np.sort(clusters)]
+        centred = centroids[clusters] - centroids[clusters].mean(axis=0)
+        direction = centred.T @ np.linalg.eigh(centred @ centred.T)[1][:, -1]
+        order = clusters[np.argsort(centred @ direction, kind="stable")]
+        half = -(-len(clusters) // LANES) // 2 * LANES
+        return halves(order[:half]) + halves(order[half:])
+
+    return halves(np.arange(len(centroids)))
+
+
+def packed(centroids: Float[ndarray, "K D"], groups: list[Int64[ndarray, "_"]]) -> Float[ndarray, "P D L"]:
+    """Panels in float32, the centroids of one side by side; one of up to 8 fills only the first half of its place."""
+    panels = _aligned((len(groups), centroids.shape[1], LANES))
+    for panel, group in zip(panels, groups, strict=True):
+        lanes = LANES if len(group) > LANES // 2 else LANES // 2
+        panel.reshape(-1)[: lanes * len(panel)].reshape(-1, lanes)[:, : len(group)] = centroids[group].T
+    return panels
+
+
+def _aligned(shape: tuple[int, ...]) -> Float[ndarray, "..."]:
+    """Zeros at the start of a cache line, or every load of a vector touches two of them."""
+    count = int(np.prod(shape))
+    memory = np.zeros(count + 16, np.float32)
+    start = -(memory.ctypes.data // 4) % 16
+    return memory[start : start + count].reshape(shape)
+
+
+class Panels:
+    """The centroids of a clustering as they move from pass to pass.
+
+    Args:
+        centroids: on the grid.
+    """
+
+    def __init__(self, centroids: Float64[ndarray, "K D"]) -> None:
+        self.groups = grouped(centroids)
+        K, P = len(centroids), len(self.groups)
+        members, widths = np.zeros((P, LANES), np.int64), np.array([len(group) for group in self.groups])
+        panel_of = np.empty(K, np.int64)
+        for p, group in enumerate(self.groups):
+            members[p, : len(group)], panel_of[group] = group, p
+        self.centroids = Centroids(
+            exact=centroids,
+            panels=packed(centroids, self.groups),
+            members=members,
+            widths=widths,
+            panel_of=panel_of,
+            own_drift=np.zeros(K),
+            near_drift=np.zeros(K),
+            panel_drift=np.zeros(P),
+            error=error_bound(centroids.shape[1]),
+        )
+
+    def move(self, centroids: Float64[ndarray, "K D"]) -> bool:
+        """Takes over the next centroids; False where they have moved too far for bounds to go on."""
+        before = self.centroids
+        moved = np.linalg.norm(centroids - before.exact, axis=1) * (1 + 2.0**-20)  # rows are this much longer than 1
+        farthest, second, where = self._farthest(moved)
+        near = np.where(
+            where[before.panel_of] == np.arange(len(moved)), second[before.panel_of], farthest[before.panel_of]
+        )
+        self.centroids = before._replace(
+            exact=centroids,
+            panels=packed(centroids, self.groups),
+            own_drift=before.own_drift + moved,
+            near_drift=before.near_drift + near,
+            panel_drift=before.panel_drift + farthest,
+        )
+        return bool(self.centroids.own_drift.max() + self.centroids.panel_drift.max() < FARTHEST)
+
+    def _farthest(self, moved: Float64[ndarray, "K"]) -> tuple[ndarray, ndarray, ndarray]:
+        """Of each panel: the largest movement, the second largest, and whose the largest is."""
+        ordered = [group[np.argsort(-moved[group], kind="stable")] for group in self.groups]
+        farthest = np.array([moved[group[0]] for group in ordered])
+        second = np.array([moved[group[1]] if len(group) > 1 else 0.0 for group in ordered])
+        return farthest, second, np.array([group[0] for group in ordered])
