@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +12,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from job import ROOT, environment, run
+from job import ROOT, environment, readme, shell
 from mlflow import MlflowClient
 from sklearn.datasets import load_digits
 
 from ordclust_ray import RepulsiveKMeans
 
-N = 600
+N, ALL_K = 600, list(range(2, 13))
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits as features in two Parquet files, with ids and labels."""
+    """Digits as features in two Parquet files, with ids and labels; the command is the README's."""
     folder = tmp_path_factory.mktemp("digits")
     data = load_digits()
     column = pa.FixedSizeListArray.from_arrays(pa.array(data.data[:N].astype(np.float32).ravel()), 64)
@@ -41,13 +42,14 @@ def flags(data: Path, storage: Path, *more: str) -> list[str]:
 def done(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     storage = tmp_path_factory.mktemp("runs")
     columns = ["--column", "pixels", "--id-column", "name", "--label-column", "digit"]
-    more = [*columns, "--k", "2..4", "--seeds", "2", "--init", "random", "--tolerance", "0", "--repulsion", "0.2"]
-    return storage, run("cluster_features.py", *flags(digits, storage, *more), env=environment())
+    more = [*columns, "--seeds", "2", "--init", "random", "--tolerance", "0", "--repulsion", "0.2"]
+    command = readme("python jobs/cluster_features.py").replace("features.parquet", str(digits))
+    return storage, shell(shlex.join([*shlex.split(command), *flags(digits, storage, *more)[2:]]), environment())
 
 
 def test_table_helps_to_choose_k(done: tuple[Path, str]) -> None:
     table = pd.read_csv(done[0] / "groups/results/quality.csv", index_col="k")
-    assert table.index.tolist() == [2, 3, 4]
+    assert table.index.tolist() == ALL_K
     measures = [
         "J/n",
         "CA",
@@ -74,7 +76,7 @@ def test_clusters_are_those_of_the_estimator(done: tuple[Path, str]) -> None:
     pixels = load_digits().data[:N]
     centroids = pd.read_parquet(results / "centroids.parquet")
     runs = pd.DataFrame(json.loads((results / "runs.json").read_text()))
-    for k in (2, 3, 4):
+    for k in (2, 7, 12):
         own = centroids[centroids["k"] == k]
         start = np.stack(own["centroid"].tolist())
         model = RepulsiveKMeans(k, repulsion=0.2, init=start, tol=0.0).fit(pixels.astype(np.float32))
@@ -94,8 +96,8 @@ def test_the_run_is_recorded(done: tuple[Path, str]) -> None:
     assert experiment is not None
     (record,) = client.search_runs([experiment.experiment_id])
     assert record.info.status == "FINISHED"
-    assert record.data.params["k"] == "2..4"
-    assert [metric.step for metric in client.get_metric_history(record.info.run_id, "silhouette")] == [2, 3, 4]
+    assert record.data.params["k"] == "2..12"
+    assert [metric.step for metric in client.get_metric_history(record.info.run_id, "silhouette")] == ALL_K
     kept = {file.path for file in client.list_artifacts(record.info.run_id)}
     assert kept == {"centroids.parquet", "quality.csv", "quality.png", "runs.json"}
 

@@ -48,7 +48,7 @@ class RepulsiveKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
 
     >>> X = np.array([[1.0, 0.1], [0.9, 0.0], [0.0, 1.0], [0.1, 2.0]])
     >>> RepulsiveKMeans(n_clusters=2, random_state=0).fit(X).cluster_centers_.round(2).tolist()
-    [[-0.05, 1.0], [1.0, -0.05]]
+    [[-0.07, 1.0], [1.0, -0.05]]
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -182,7 +182,7 @@ def rows_of(column: pa.Array, name: str) -> NDArray:
         lengths = np.diff(column.offsets.to_numpy())
         if len(lengths) and (lengths != width).any():
             raise ValueError(
-                f"column {name!r} has rows of {lengths.min()} to {lengths.max()} numbers; they must be equal"
+                f"column {name!r} has rows of {lengths.min()} to {lengths.max()} numbers, not of one length"
             )
     return values.reshape(len(column), width)
 

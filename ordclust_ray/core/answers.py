@@ -78,5 +78,6 @@ class Rows:
         keys, ids = (
             np.concatenate(column) for column in zip(*[(part.keys, part.instance_ids) for part in parts], strict=True)
         )
+        found = [part.features for part in parts if len(part.keys)] or [parts[0].features]
         order = np.lexsort((ids, keys))[:size]
-        return Rows(keys[order], ids[order], np.concatenate([part.features for part in parts])[order])
+        return Rows(keys[order], ids[order], np.concatenate(found)[order])

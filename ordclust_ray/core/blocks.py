@@ -141,7 +141,9 @@ class CpuBlock:
 
     def assign(self, scales: ndarray, panels: Panels, state: kernels.Members, totals: Totals) -> int:
         """See `Block`."""
-        return int(kernels.assign(self._x, scales, self._buffer(scales), panels.centroids, state, *totals)[0])
+        in_place = self._x.dtype == np.float32 and scales.size and scales.min() > 1e-12 and scales.max() < 1e28
+        buffer = None if in_place else self._buffer()
+        return int(kernels.assign(self._x, scales, buffer, panels.centroids, state, *totals)[0])
 
     def add_members(self, scales: ndarray, labels: Int32[ndarray, "N"], sums: Int64[ndarray, "K D"]) -> None:
         """See `Block`."""
@@ -163,7 +165,7 @@ class CpuBlock:
             for start in range(0, len(centroids), kernels.LANES)
         ]
         widths = np.array([len(group) for group in groups])
-        kernels.products(self._x, scales, self._buffer(scales), packed(centroids, groups), widths, out)
+        kernels.products(self._x, scales, self._buffer(), packed(centroids, groups), widths, out)
         return out
 
     def take(self, scales: ndarray, index: Int64[ndarray, "M"]) -> Float32[ndarray, "M D"]:
@@ -172,8 +174,9 @@ class CpuBlock:
         kernels.take(self._x, scales, index, out)
         return out
 
-    def _buffer(self, scales: ndarray) -> Float32[ndarray, "M D"] | None:
-        """Where rows become unit rows before they are compared; None where float32 can compare them as they are."""
-        if self._x.dtype == np.float32 and scales.size and scales.min() > 1e-12 and scales.max() < 1e28:
-            return None
+    def _buffer(self) -> Float32[ndarray, "M D"]:
+        """Where rows become unit rows before they are compared.
+
+        `assign` can do without. What float32 makes of unit rows does not depend on the rows beside them.
+        """
         return np.empty((max(kernels.ROWS, kernels.BLOCK_BYTES // (4 * self.width)), self.width), np.float32)

@@ -114,6 +114,5 @@ def _last_gifts(
     gifts = search.choose(Candidates.concatenate(engine.gather("candidates", *arguments)))
     orders = ((search.windows + 1) << shift(search.depth)) - 1  # all above the window
     ids = np.full(len(surplus), np.iinfo(np.int64).min)
-    orders[surplus == 0] = np.iinfo(np.int64).max
     orders[gifts.clusters], ids[gifts.clusters] = gifts.orders, gifts.instance_ids  # the last one stays
     return orders, ids

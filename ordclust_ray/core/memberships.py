@@ -27,6 +27,8 @@ class Memberships:
 
     def follow(self, centroids: Float64[ndarray, "K D"]) -> None:
         """Takes over the centroids of the next pass; bounds and sums go on where they can."""
+        if self._panels is not None and self.sums.shape != centroids.shape:
+            self.labels[:], self._panels = -1, None
         self.before[:] = self.labels
         if self._panels is None:
             self.labels[:] = -1

@@ -100,10 +100,11 @@ def floor_size(num_instances: int, num_clusters: int, fraction: float = 0.5) -> 
 
 
 def normalised(centroids: Float[ndarray, "K D"]) -> Float64[ndarray, "K D"]:
-    """Unit vectors on the grid."""
+    """Unit vectors on the grid; those that are so already stay as they are."""
     wide = np.asarray(centroids, np.float64)
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    return on_grid(wide / np.where(norms > 0, norms, 1))
+    done = (on_grid(wide) == wide).all(axis=1, keepdims=True) & (abs(norms - 1) < wide.shape[1] ** 0.5 * GRID)
+    return np.where(done, wide, on_grid(wide / np.where(norms > 0, norms, 1)))
 
 
 def repulsive_kmeans(
@@ -140,7 +141,7 @@ def repulsive_kmeans(
 
 def cluster_together(
     engine: Engine,
-    starts: Mapping[int, tuple[Float[ndarray, "K D"], Rules]],
+    starts: Mapping[int, tuple[Float[ndarray, "_ D"], Rules]],
     on_iteration: Callable[[int, Clustering], None] | None = None,
 ) -> dict[int, Clustering]:
     """Several clusterings of the same instances, which are read once an iteration for all of them.

@@ -60,6 +60,8 @@ class Shard:
         threads: int = 1,
     ) -> None:
         self._source: Source = [features] if hasattr(features, "shape") else features
+        if iter(self._source) is self._source:
+            raise ValueError("features are an iterator, which can be read only once; they must be an array or blocks")
         self.instance_ids, self._threads, self.rows_read = instance_ids, threads, 0
         self.width = 0
         self._scales = self._normalising()
@@ -131,6 +133,7 @@ class Shard:
         """
         states = [self.clusterings.setdefault(number, self._new()) for number, _ in centroids]
         for state, (_, c_KD) in zip(states, centroids, strict=True):
+            self.width = self.width or c_KD.shape[1]  # a shard without any block
             if c_KD.shape[1] != self.width:
                 raise ValueError(f"centroids have {c_KD.shape[1]} numbers, the features have {self.width}")
             state.follow(c_KD)

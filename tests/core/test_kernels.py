@@ -116,7 +116,7 @@ def walk(
 STEPS = st.sampled_from(["stay", "copy", "next", "row", "swap", "1e-7", "1e-5", "1e-3", "1e-2", "0.1", "2"])
 
 
-@settings(PROPERTY, max_examples=120)
+@settings(PROPERTY, max_examples=80)
 @given(
     kind=st.sampled_from(KINDS),
     dtype=st.sampled_from(DTYPES),
@@ -125,7 +125,7 @@ STEPS = st.sampled_from(["stay", "copy", "next", "row", "swap", "1e-7", "1e-5", 
     k=st.integers(1, 40),
     parts=st.integers(1, 3),
     threads=st.integers(1, 3),
-    steps=st.lists(STEPS, min_size=1, max_size=15),
+    steps=st.lists(STEPS, min_size=1, max_size=12),
     floor=st.floats(0, 1),
     seed=st.integers(0, 10_000),
 )

@@ -174,7 +174,7 @@ def test_panels_know_where_each_centroid_is() -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 # Drifts
 
-LONGER = 1 + 2.0**-20
+LONGER = 1 + 2.0**-20 + 3**0.5 * 2.0**-26  # of three numbers a row
 """Rows are not quite of unit length: a movement may count by this much more."""
 
 

@@ -597,13 +597,13 @@ def assert_same_together(engine_like: Callable[[], ListEngine], starts: dict[int
             assert state.converged == other.converged
 
 
-@settings(PROPERTY, max_examples=25)
+@settings(PROPERTY, max_examples=20)
 @given(
     kind=st.sampled_from(KINDS),
-    n=st.integers(20, 80),
-    shards=st.integers(1, 4),
+    n=st.integers(20, 60),
+    shards=st.integers(1, 3),
     threads=st.integers(1, 2),
-    ks=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+    ks=st.lists(st.integers(1, 20), min_size=1, max_size=3),
     share=st.floats(0, 1),
     seed=st.integers(0, 10_000),
 )
@@ -614,7 +614,7 @@ def test_clusterings_together_are_what_they_are_alone(
     starts = {}
     for number, k in zip(rng.permutation(9).tolist(), ks, strict=False):
         floor = floor_size(n, k, share) if rng.random() < 0.7 else 0
-        tolerance, iterations = float(rng.choice([0, 0.01, 0.3])), int(rng.integers(1, 12))
+        tolerance, iterations = float(rng.choice([0, 0.01, 0.3])), int(rng.integers(1, 8))
         starts[number] = (
             start_of(features, k, seed),
             Rules(float(rng.choice([0, 0.1, 1])), floor, iterations, tolerance),

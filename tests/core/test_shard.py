@@ -696,24 +696,28 @@ def test_many_moves_at_once() -> None:
     assert (-change.sums[0]).tolist() == change.sums[1].tolist() == exact_sums(shard, 2)[1]
 
 
-def test_shard_without_instances_adds_nothing() -> None:
+@pytest.mark.parametrize(
+    "source", [np.zeros((0, 2), np.float32), [np.zeros((0, 2))], [np.zeros((0, 2), np.float16)] * 2]
+)
+def test_shard_without_instances_adds_nothing(source: Any) -> None:
     """A worker that got no instance answers every question of the loop, the floor and the starts."""
-    shard = Shard(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), threads=2)
-    nothing = ClusterSums(np.zeros((3, 2), np.int64), np.zeros(3, np.int64), 0)
-    zeros = np.zeros(3, np.int64)
-    assert_same(assign(shard, circle(0, 90, 180)), nothing)
-    assert_same(shard.sums(3), nothing)
-    shard.rank_for(circle(0)[0], np.array([True, False, False]))
-    assert shard.histogram(0, zeros).shape == (3, BINS)
-    assert as_list(shard.candidates(0, zeros, np.array([1, 0, 0]))) == []
-    assert_same(shard.move(1, zeros, zeros), nothing)
-    for rows in (shard.sample(5, 0), shard.race(5, 0), shard.draw(1.0, 0)):
-        assert rows.features.shape == (0, 2)
-    shard.restart()
-    assert shard.potentials(circle(0, 90)).tolist() == [0, 0]
-    shard.choose(1)
-    assert shard.cover(circle(0, 90)) == 0
-    assert shard.tally(circle(0, 90)).tolist() == [0, 0]
+    for threads in (1, 2):
+        shard = Shard(source, np.zeros(0, np.int64), threads=threads)
+        nothing = ClusterSums(np.zeros((3, 2), np.int64), np.zeros(3, np.int64), 0)
+        zeros = np.zeros(3, np.int64)
+        assert_same(assign(shard, circle(0, 90, 180)), nothing)
+        assert_same(shard.sums(3), nothing)
+        shard.rank_for(circle(0)[0], np.array([True, False, False]))
+        assert shard.histogram(0, zeros).shape == (3, BINS)
+        assert as_list(shard.candidates(0, zeros, np.array([1, 0, 0]))) == []
+        assert_same(shard.move(1, zeros, zeros), nothing)
+        for rows in (shard.sample(5, 0), shard.race(5, 0), shard.draw(1.0, 0)):
+            assert rows.features.shape == (0, 2)
+        shard.restart()
+        assert shard.potentials(circle(0, 90)).tolist() == [0, 0]
+        shard.choose(1)
+        assert shard.cover(circle(0, 90)) == 0
+        assert shard.tally(circle(0, 90)).tolist() == [0, 0]
 
 
 def test_sums_add_up_over_shards() -> None:
