@@ -5,12 +5,17 @@ Centroids that are alike share a panel, so that most panels cannot hold a row's 
 Legend: K centroids, D features, P panels, L lanes.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
+from threadpoolctl import ThreadpoolController
 
 from ordclust_ray.kernels import LANES, Centroids
 
+blas = functools.cache(ThreadpoolController)
+"""Of numpy's matrix products: its threads wait busily for more work, on the cores where passes over the data run."""
 FARTHEST = 8.0
 """Where drifts have added up to this, bounds begin anew: float32 holds them to `kernels.SLACK`."""
 

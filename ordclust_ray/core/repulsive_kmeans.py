@@ -16,6 +16,7 @@ from numpy import ndarray
 from ordclust_ray.core.answers import ClusterSums
 from ordclust_ray.core.blocks import GRID, on_grid
 from ordclust_ray.core.floor import Engine, hold_floor
+from ordclust_ray.core.panels import blas
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,14 @@ def cluster_together(
         number: _iterations(engine, number, start, rules, on_iteration) for number, (start, rules) in starts.items()
     }
     wanted, results = {number: next(run) for number, run in runs.items()}, {}
-    while wanted:
-        for number, nearest in zip(list(wanted), engine.add("assign", *wanted.items()), strict=True):
-            try:
-                wanted[number] = runs[number].send(nearest)
-            except StopIteration as stop:
-                results[number] = stop.value
-                del wanted[number]
+    with blas().limit(limits=1, user_api="blas"):
+        while wanted:
+            for number, nearest in zip(list(wanted), engine.add("assign", *wanted.items()), strict=True):
+                try:
+                    wanted[number] = runs[number].send(nearest)
+                except StopIteration as stop:
+                    results[number] = stop.value
+                    del wanted[number]
     return {number: results[number] for number in starts}
 
 

@@ -19,7 +19,7 @@ from ordclust_ray import kernels
 from ordclust_ray.core.answers import BINS, Candidates, ClusterSums, Rows, shift
 from ordclust_ray.core.blocks import Block, Totals, as_block
 from ordclust_ray.core.memberships import Memberships
-from ordclust_ray.core.panels import error_bound
+from ordclust_ray.core.panels import blas, error_bound
 from ordclust_ray.core.random_keys import random_keys
 
 TOGETHER = 4096
@@ -136,7 +136,8 @@ class Shard:
             self.width = self.width or c_KD.shape[1]  # a shard without any block
             if c_KD.shape[1] != self.width:
                 raise ValueError(f"centroids have {c_KD.shape[1]} numbers, the features have {self.width}")
-            state.follow(c_KD)
+            with blas().limit(limits=1, user_api="blas"):
+                state.follow(c_KD)
         step = TOGETHER if len(states) > 1 else max(1, len(self.instance_ids))
 
         def look(block: Block, rows: slice) -> tuple[list[Totals], int]:
