@@ -78,18 +78,18 @@ class TablePart:
 
 
 @dataclass(frozen=True)
-class RowGroups:
-    """Some row groups of a Parquet file.
+class RowGroup:
+    """A row group of a Parquet file.
 
     Attributes:
         path: of the file, as its file system knows it.
-        groups: which.
-        rows: of them together.
-        first_row: of the first one, counted over all files.
+        group: which.
+        rows: of it.
+        first_row: counted over all files.
     """
 
     path: str
-    groups: tuple[int, ...]
+    group: int
     rows: int
     first_row: int
 
@@ -104,7 +104,7 @@ class ParquetPart:
         filesystem: where the files are.
     """
 
-    pieces: tuple[RowGroups, ...]
+    pieces: tuple[RowGroup, ...]
     features: str
     filesystem: pyarrow.fs.FileSystem
 
@@ -121,11 +121,11 @@ class ParquetPart:
         for piece in self.pieces:
             row = piece.first_row
             with _opened(self.filesystem, piece.path) as file:
-                group = file.metadata.row_group(piece.groups[0])
+                group = file.metadata.row_group(piece.group)
                 size = max(1, group.total_byte_size // group.num_rows)
                 batch_size = max(1, min(BATCH_BYTES // size, 2**20))
                 wanted = dict.fromkeys([*columns, self.features])
-                for batch in file.iter_batches(batch_size, row_groups=list(piece.groups), columns=list(wanted)):
+                for batch in file.iter_batches(batch_size, row_groups=[piece.group], columns=list(wanted)):
                     numbers = pa.array(np.arange(row, row + len(batch)))
                     row += len(batch)
                     yield (
@@ -213,7 +213,7 @@ def parquet_parts(path: str, features: str, num_parts: int, columns: Sequence[st
         files = [root] if info.type == pyarrow.fs.FileType.File else []
     if not files:
         raise ValueError(f"{path} is no Parquet file, nor a folder of them")
-    groups: list[RowGroups] = []
+    groups: list[RowGroup] = []
     for file in files:
         with _opened(filesystem, file) as opened:
             for name in (features, *columns):
@@ -222,7 +222,7 @@ def parquet_parts(path: str, features: str, num_parts: int, columns: Sequence[st
             for i in range(opened.num_row_groups):
                 first = groups[-1].first_row + groups[-1].rows if groups else 0
                 rows = opened.metadata.row_group(i).num_rows
-                groups.append(RowGroups(file, (i,), rows, first))
+                groups.append(RowGroup(file, i, rows, first))
     groups = [group for group in groups if group.rows]
     if not groups:
         raise ValueError(f"{path} has no rows")
@@ -236,7 +236,7 @@ def _opened(filesystem: pyarrow.fs.FileSystem, path: str) -> Iterator[pq.Parquet
         yield file
 
 
-def _dealt(groups: list[RowGroups], num_parts: int) -> list[list[RowGroups]]:
+def _dealt(groups: list[RowGroup], num_parts: int) -> list[list[RowGroup]]:
     """Runs of row groups with about as many rows each."""
     total = groups[-1].first_row + groups[-1].rows
     middles = np.array([group.first_row + group.rows / 2 for group in groups])

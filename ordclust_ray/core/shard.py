@@ -65,8 +65,7 @@ class Shard:
         self.instance_ids, self._threads, self.rows_read = instance_ids, threads, 0
         self.width = 0
         self._scales = self._normalising()
-        labels = np.full(len(instance_ids), -1, np.int32) if assignments is None else assignments.astype(np.int32)
-        self.clusterings = {0: Memberships(labels)}
+        self.clusterings = {0: self._new() if assignments is None else Memberships(assignments.astype(np.int32))}
         self._order = np.empty(0, np.int64)
         self._distances = np.full(len(instance_ids), 2.0, np.float32)
         self._trial = np.empty((0, 0), np.float32)
@@ -259,7 +258,7 @@ class Shard:
             return np.minimum(np.where(distances > noise, distances, 0), self._distances[rows, None])
 
         self._trial = np.concatenate([*self._map(look), np.empty((0, len(points)), np.float32)])
-        return np.rint(self._trial * np.float32(2.0**30)).astype(np.int64).sum(axis=0)
+        return _total(self._trial)
 
     def choose(self, point: int) -> None:
         """Chooses one of the points of the last `potentials`."""
@@ -282,7 +281,7 @@ class Shard:
         for start in range(0, len(points), kernels.LANES):
             self.potentials(points[start : start + kernels.LANES])
             self._distances = self._trial.min(axis=1)
-        return int(np.rint(self._distances * np.float32(2.0**30)).astype(np.int64).sum())
+        return int(_total(self._distances))
 
     def tally(self, points: Float64[ndarray, "T D"]) -> Int64[ndarray, "T"]:
         """How many instances are nearest to each point, as float32 tells."""
@@ -306,3 +305,8 @@ class Shard:
             rows = np.flatnonzero(keys <= np.partition(keys, size - 1)[size - 1])
         rows = np.sort(rows[np.lexsort((self.instance_ids[rows], keys[rows]))[:size]])
         return Rows(keys[rows], self.instance_ids[rows], self.take(rows))
+
+
+def _total(distances: Float32[ndarray, "N ..."]) -> Any:
+    """The sum over the instances in units of 2^-30: of whole numbers, so that their order does not matter."""
+    return np.rint(distances * np.float32(2.0**30)).astype(np.int64).sum(axis=0)

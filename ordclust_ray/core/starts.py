@@ -102,10 +102,9 @@ def _means(
     points: Float64[ndarray, "C D"], num_clusters: int, seed: int, weights: Int64[ndarray, "C"]
 ) -> Float64[ndarray, "K D"]:
     """Weighted sums of the clusters of plain k-means; repeated points where fewer are distinct than clusters."""
+    # Takes seconds, which processes that do not start a clustering save.
     from sklearn.cluster import KMeans
-    from sklearn.exceptions import (
-        ConvergenceWarning,
-    )  # takes seconds, which processes that do not start a clustering save
+    from sklearn.exceptions import ConvergenceWarning
 
     unique = np.unique(points[weights > 0], axis=0)
     if len(unique) <= num_clusters:
