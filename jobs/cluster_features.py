@@ -1,18 +1,19 @@
 """Repulsive clustering of the features of any network: `python jobs/cluster_features.py --features PATH --k 2..12`."""
 
+import contextlib
 import gc
 import json
-import logging
-import secrets
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from cli import parse, stop
 
 from ordclust_ray.config import ClusterFeaturesConfig
 
 RECIPES = {"default": ClusterFeaturesConfig}
+QUALITY = "quality.csv"
 SECONDS_BETWEEN_LINES = 10.0
 
 if __name__ == "__main__":
@@ -28,32 +29,36 @@ from ordclust_ray.clustering.study import Study, quality_table, run_study, write
 from ordclust_ray.config import InputError
 from ordclust_ray.core.repulsive_kmeans import Clustering
 from ordclust_ray.figures import quality_curves
-from ordclust_ray.preflight import make_storage
-from ordclust_ray.tracking import Tracker, resolve_uri
+from ordclust_ray.run import SETTINGS, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.tracking import Tracker
 
 
 def main(arguments: list[str]) -> None:
     _, config = parse(RECIPES, "default", arguments)
-    name = config.run.name or f"features-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    folder = config.run.storage_path / name
     if not config.features:
         stop("--features is missing; it must be a Parquet file, a folder of them, or a .npy file")
+    name = name_of(config.run, "features")
     try:
-        make_storage(config.run.storage_path)
-        folder.mkdir(exist_ok=True)
-        tracker = Tracker(
-            resolve_uri(config.run.tracking_uri, config.run.storage_path), config.run.experiment, name, folder
-        )
-        ray.init(logging_level=logging.WARNING)
-        engine = open_engine(config)
-        try:
-            run(config, engine, tracker, folder / "results")
-        finally:
-            engine.close()
+        with opened(config.run, name, kept(config)) as (folder, tracker):
+            output = folder / "results"
+            if tracker.finished and (output / QUALITY).exists():
+                print(f"run {name} is finished; its results:")
+            else:
+                start_ray()
+                with contextlib.closing(open_engine(config)) as engine:
+                    write_once(folder / SETTINGS, kept(config))
+                    run(config, engine, tracker, output)
+            say_results(tracker, output)
     except InputError as error:
         stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted")
+
+
+def kept(config: ClusterFeaturesConfig) -> dict[str, Any]:
+    """The settings that a run keeps; its result does not depend on the others."""
+    free = {"num_shards", "cpus_per_shard", "run.name", "run.storage", "run.tracking_uri"}
+    return {key: value for key, value in config.flat().items() if key not in free}
 
 
 def open_engine(config: ClusterFeaturesConfig) -> RayEngine:
@@ -73,8 +78,7 @@ def run(config: ClusterFeaturesConfig, engine: RayEngine, tracker: Tracker, outp
     print(
         f"{engine.num_instances} rows; k = {', '.join(map(str, config.all_k))}; {config.seeds} seeds each", flush=True
     )
-    tracker.start(config.flat())
-    try:
+    with recorded(tracker, config.flat()):
         study = cluster(config, engine)
         output.mkdir(exist_ok=True)
         table = quality_table(
@@ -82,10 +86,11 @@ def run(config: ClusterFeaturesConfig, engine: RayEngine, tracker: Tracker, outp
         )
         write_assignments(engine, study, output / "assignments", config.id_column)
         record(study, table, tracker, output)
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish()
+
+
+def say_results(tracker: Tracker, output: Path) -> None:
+    """The end of the output: the table that helps to choose k, and where everything is."""
+    table = pd.read_csv(output / QUALITY, index_col="k")
     print(f"\n{table.to_string(float_format=lambda value: f'{value:.4f}')}\n\nresults: {output}")
     print(f"MLflow:  {tracker.where()}   (run {output.parent.name})", flush=True)
 
@@ -123,7 +128,7 @@ def cluster(config: ClusterFeaturesConfig, engine: RayEngine) -> Study:
 
 def record(study: Study, table: pd.DataFrame, tracker: Tracker, output: Path) -> None:
     write_centroids(study, output / "centroids.parquet")
-    table.to_csv(output / "quality.csv")
+    table.to_csv(output / QUALITY)
     runs = [
         {"k": r.num_clusters, "seed": r.seed, "objective": r.result.objective, "iterations": r.result.iterations}
         for r in study.runs
@@ -133,7 +138,7 @@ def record(study: Study, table: pd.DataFrame, tracker: Tracker, output: Path) ->
         quality_curves(table).savefig(output / "quality.png", dpi=150)
     for k, row in table.iterrows():
         tracker.metrics({str(name).replace("(k)", "_k"): value for name, value in row.items()}, step=int(str(k)))
-    for file in ("centroids.parquet", "quality.csv", "runs.json", "quality.png"):
+    for file in ("centroids.parquet", QUALITY, "runs.json", "quality.png"):
         if (output / file).exists():
             tracker.artifact(output / file)
 

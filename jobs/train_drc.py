@@ -1,14 +1,9 @@
 """DRC-ORID from images to groups and ranks: `python jobs/train_drc.py [RECIPE] [--section.setting value ...]`."""
 
-import contextlib
 import gc
 import json
-import logging
 import os
-import secrets
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,46 +18,37 @@ if __name__ == "__main__":
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray is imported: it reads this once
 
 import pandas as pd
-import ray
-import ray.data
-from filelock import FileLock, Timeout
 
 from ordclust_ray.config import DrcConfig, InputError
 from ordclust_ray.data.prepare import Prepared, TooManyBrokenError, open_checked, prepare
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import build_estimator, estimate_ranks, save_estimator
 from ordclust_ray.evaluation import RESULTS, Results, evaluate, sample_images
-from ordclust_ray.preflight import make_storage, preflight
+from ordclust_ray.preflight import preflight
 from ordclust_ray.progress import ProgressBar, Watcher
+from ordclust_ray.run import SETTINGS, name_of, opened, recorded, start_ray, write_once
 from ordclust_ray.showing import run_figures
-from ordclust_ray.tracking import Tracker, resolve_uri
+from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.checkpoint import Restored, load_references, restore
 from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import TrainingStopped, fit
 from ordclust_ray.training.worker import TrainJob
 
-SETTINGS = "config.json"
-
 
 def main(arguments: list[str]) -> None:
     recipe, config = parse(RECIPES, DEFAULT, arguments)
-    name = config.run.name or f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    folder = config.run.storage_path / name
+    name = name_of(config.run, recipe)
     try:
-        refuse_other_settings(config, folder)
         source = open_checked(config)
-        make_storage(config.run.storage_path)
-        with only_driver(folder):
-            uri = resolve_uri(config.run.tracking_uri, config.run.storage_path)
-            tracker = Tracker(uri, config.run.experiment, name, folder)
+        with opened(config.run, name, kept(config)) as (folder, tracker):
             if tracker.finished and (folder / "results" / RESULTS).exists():
                 print(f"run {name} is finished; its results:")
                 say_results(Results.read(folder / "results"), tracker, folder)
             else:
                 run(recipe, config, source, tracker, folder)
     except TooManyBrokenError as error:
-        error.broken.to_csv(folder / "broken_images.csv")
-        stop(f"{error}; all of them in {folder / 'broken_images.csv'}")
+        error.broken.to_csv(config.run.storage_path / name / "broken_images.csv")
+        stop(f"{error}; all of them in {config.run.storage_path / name / 'broken_images.csv'}")
     except InputError as error:
         stop(str(error))
     except (TrainingStopped, KeyboardInterrupt) as error:
@@ -78,15 +64,9 @@ def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder
     print(f"{len(prepared.manifest)} images, {prepared.train.count()} to train on, {len(prepared.broken)} broken")
     refuse_other_data(prepared, folder)
     write_once(folder / SETTINGS, kept(config))
-    tracker.start({"recipe": recipe, **config.flat()})
-    try:
+    with recorded(tracker, {"recipe": recipe, **config.flat()}):
         checkpoint = train(config, prepared, tracker, folder.name, use_gpu)
         results = conclude(config, prepared, restore(checkpoint), load_references(checkpoint), tracker, folder)
-    except BaseException:
-        with contextlib.suppress(Exception):  # a store that is down does not hide what happened
-            tracker.finish("FAILED")
-        raise
-    tracker.finish()
     say_results(results, tracker, folder)
 
 
@@ -94,30 +74,6 @@ def say_results(results: Results, tracker: Tracker, folder: Path) -> None:
     """The end of the output: the table, and where everything is."""
     print(f"\n{results.table()}\n\nresults: {folder / 'results'}")
     print(f"MLflow:  {tracker.where()}   (run {folder.name})", flush=True)
-
-
-@contextlib.contextmanager
-def only_driver(folder: Path) -> Iterator[None]:
-    """Holds the run's folder; the system lets go of it when the process ends, however it does."""
-    folder.mkdir(exist_ok=True)
-    try:
-        held = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"run {folder.name!r} is trained by another process just now; name it differently") from None
-    with held:
-        yield
-
-
-def refuse_other_settings(config: DrcConfig, folder: Path) -> None:
-    """A run of a known name goes on, which makes sense only with the settings that it had."""
-    file = folder / SETTINGS
-    if file.exists():
-        earlier = json.loads(file.read_text())
-        changed = [f"--{key} was {earlier.get(key)!r}" for key, now in kept(config).items() if earlier.get(key) != now]
-        if changed:
-            raise InputError(
-                f"run {folder.name!r} was started with other settings: {', '.join(changed)}; name it differently"
-            )
 
 
 def refuse_other_data(prepared: Prepared, folder: Path) -> None:
@@ -131,14 +87,6 @@ def refuse_other_data(prepared: Prepared, folder: Path) -> None:
     write_once(file, now)
 
 
-def write_once(file: Path, values: dict[str, Any]) -> None:
-    """As JSON, whole or not at all, unless it is there."""
-    if not file.exists():
-        whole = file.with_suffix(".new")
-        whole.write_text(json.dumps(values, indent=1))
-        whole.replace(file)
-
-
 def kept(config: DrcConfig) -> dict[str, Any]:
     """The settings that a run keeps. Data may move, `refuse_other_data` knows them; machines may change: results then
     differ as those of two seeds do.
@@ -147,14 +95,6 @@ def kept(config: DrcConfig) -> dict[str, Any]:
         f"training.{name}" for name in ("max_failures", "num_workers", "cpus_per_worker", "threads_per_worker")
     }
     return {key: value for key, value in config.flat().items() if key not in free}
-
-
-def start_ray() -> None:
-    """Joins the cluster that the environment names, else starts a local one; only warnings show."""
-    ray.init(logging_level=logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
 
 
 def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, use_gpu: bool) -> Path:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cluster_features
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +20,8 @@ from sklearn.datasets import load_digits
 from ordclust_ray import RepulsiveKMeans
 
 N, ALL_K = 600, list(range(2, 13))
+COLUMNS = ["--column", "pixels", "--id-column", "name", "--label-column", "digit"]
+SETTINGS = ["--seeds", "2", "--init", "random", "--tolerance", "0", "--repulsion", "0.2"]
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +44,10 @@ def flags(data: Path, storage: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def done(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     storage = tmp_path_factory.mktemp("runs")
-    columns = ["--column", "pixels", "--id-column", "name", "--label-column", "digit"]
-    more = [*columns, "--seeds", "2", "--init", "random", "--tolerance", "0", "--repulsion", "0.2"]
     command = readme("python jobs/cluster_features.py").replace("features.parquet", str(digits))
-    return storage, shell(shlex.join([*shlex.split(command), *flags(digits, storage, *more)[2:]]), environment())
+    return storage, shell(
+        shlex.join([*shlex.split(command), *flags(digits, storage, *COLUMNS, *SETTINGS)[2:]]), environment()
+    )
 
 
 def test_table_helps_to_choose_k(done: tuple[Path, str]) -> None:
@@ -100,6 +103,21 @@ def test_the_run_is_recorded(done: tuple[Path, str]) -> None:
     assert [metric.step for metric in client.get_metric_history(record.info.run_id, "silhouette")] == ALL_K
     kept = {file.path for file in client.list_artifacts(record.info.run_id)}
     assert kept == {"centroids.parquet", "quality.csv", "quality.png", "runs.json"}
+
+
+def test_a_finished_run_says_its_results_again(
+    done: tuple[Path, str], digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["--num-shards", "3", *COLUMNS, *SETTINGS]
+    cluster_features.main([*flags(digits, done[0], *again), "--k", "2..12"])
+    out = capsys.readouterr().out
+    assert "run groups is finished" in out
+    table = out[out.index("J/n") : out.index("MLflow:")]
+    assert table.count("\n") == 2 + len(ALL_K) + 2  # its head; an empty line, and where the results are
+    assert table in done[1]
+    with pytest.raises(SystemExit):
+        cluster_features.main([*flags(digits, done[0], *again), "--k", "2..5"])
+    assert "was started with other settings: --k was '2..12'; name it differently" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

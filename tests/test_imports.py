@@ -16,6 +16,7 @@ LAYERS = [
     {"training"},
     {"estimation"},
     {"evaluation", "showing", "tracking"},
+    {"run"},
 ]
 ONLY_IN = {"mlflow": {"tracking.py"}, "tyro": set(), "matplotlib": {"figures.py", "showing.py", "tiles.py"}}
 

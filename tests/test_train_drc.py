@@ -149,16 +149,6 @@ def test_other_data_are_refused(prepared: Prepared, tmp_path: Path) -> None:
         train_drc.refuse_other_data(replace(prepared, manifest=manifest), tmp_path)
 
 
-def test_a_run_has_one_driver(tmp_path: Path) -> None:
-    with (
-        train_drc.only_driver(tmp_path / "mine"),
-        pytest.raises(InputError, match="run 'mine' is trained by another process just now"),
-    ):
-        train_drc.only_driver(tmp_path / "mine").__enter__()
-    with train_drc.only_driver(tmp_path / "mine"):
-        pass
-
-
 def test_killed_worker_and_killed_driver_change_nothing(
     undisturbed: list[str], cluster: dict[str, str], storage: Path
 ) -> None:

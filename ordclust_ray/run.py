@@ -1,0 +1,118 @@
+"""What a job's driver holds while it runs: Ray, the run's folder and settings, and the run's record."""
+
+import atexit
+import contextlib
+import gc
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+from filelock import FileLock, Timeout
+
+from ordclust_ray.config import InputError, RunConfig
+from ordclust_ray.preflight import make_storage
+from ordclust_ray.tracking import Tracker, resolve_uri
+
+SETTINGS = "config.json"
+
+
+def start_ray() -> None:
+    """Joins the cluster that the environment names, else starts a local one; only warnings show."""
+    ray.init(logging_level=logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    atexit.register(_collect_garbage_once_more)
+
+
+def _collect_garbage_once_more() -> None:
+    """Before Ray's own end, which was registered earlier.
+
+    A collection in one of Ray's threads that met a reference to an object while Ray shuts down would end the process
+    with status 1, however well the run went.
+    """
+    gc.collect()
+    gc.disable()
+
+
+def name_of(run: RunConfig, kind: str) -> str:
+    """The given one, else the kind of run, the time, and four characters of chance."""
+    return run.name or f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+@contextlib.contextmanager
+def opened(run: RunConfig, name: str, settings: Mapping[str, Any]) -> Iterator[tuple[Path, Tracker]]:
+    """The folder and the record of a run, new or known; nobody else has them meanwhile.
+
+    Args:
+        run: where runs are kept and recorded.
+        name: of this one.
+        settings: by dotted name; a run keeps those that it was started with.
+
+    Raises:
+        InputError: storage that cannot be used, other settings, another process that holds the run.
+    """
+    folder = run.storage_path / name
+    refuse_other_settings(settings, folder)
+    make_storage(run.storage_path)
+    with only_driver(folder):
+        yield folder, Tracker(resolve_uri(run.tracking_uri, run.storage_path), run.experiment, name, folder)
+
+
+@contextlib.contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Holds the run's folder; the system lets go of it when the process ends, however it does.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    folder.mkdir(exist_ok=True)
+    try:
+        held = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"run {folder.name!r} is held by another process just now; name it differently") from None
+    with held:
+        yield
+
+
+@contextlib.contextmanager
+def recorded(tracker: Tracker, parameters: Mapping[str, Any]) -> Iterator[None]:
+    """In MLflow the run is RUNNING, and then FINISHED, or FAILED where the block raises."""
+    tracker.start(parameters)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # a store that is down does not hide what happened
+            tracker.finish("FAILED")
+        raise
+    tracker.finish()
+
+
+def refuse_other_settings(settings: Mapping[str, Any], folder: Path) -> None:
+    """A run of a known name goes on, which makes sense only with the settings that it had.
+
+    Raises:
+        InputError: names each that differs.
+    """
+    file = folder / SETTINGS
+    if file.exists():
+        earlier = json.loads(file.read_text())
+        changed = [f"--{key} was {earlier.get(key)!r}" for key, now in settings.items() if earlier.get(key) != now]
+        if changed:
+            raise InputError(
+                f"run {folder.name!r} was started with other settings: {', '.join(changed)}; name it differently"
+            )
+
+
+def write_once(file: Path, values: Mapping[str, Any]) -> None:
+    """As JSON, whole or not at all, unless it is there."""
+    if not file.exists():
+        whole = file.with_suffix(".new")
+        whole.write_text(json.dumps(values, indent=1))
+        whole.replace(file)
