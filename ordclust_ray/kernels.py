@@ -6,11 +6,11 @@ two centroids is nearer, similarities are computed again without rounding error:
 
 A row is not read at all where bounds show that its nearest centroid is still the same: a centroid that moved by delta
 changes its similarity to a unit row by at most delta (Hamerly 2010 for cosines; one bound for each panel of centroids
-instead of one for all, after Ding et al. 2015).
+instead of one for all, after Ding et al. 2015). Nor where its sketch tells (see `core.sketch`).
 
 One file, for numba compiles anew only what stands in a file that changed.
 
-Legend: N rows, D features, K clusters, P panels of up to `LANES` centroids, M rows of a block.
+Legend: N rows, D features, K clusters, P panels of up to `LANES` centroids, M rows of a block, S numbers of a sketch.
 """
 
 from typing import Any, NamedTuple
@@ -103,6 +103,9 @@ class Centroids(NamedTuple):
         near_drift: (K,) the same for the one that moved most among the others of its panel, iteration by iteration.
         panel_drift: (P,) the same for the one that moved most of each panel.
         error: how far a similarity in float32 may be from the exact one.
+        sketches: (P, S, LANES) as `panels`; S is 0 where rows have no sketches.
+        outside: (P, LANES) twice the last number of each sketch.
+        sketch_error: how far a bound by sketches may be from the exact one.
     """
 
     exact: NDArray[np.float64]
@@ -114,6 +117,9 @@ class Centroids(NamedTuple):
     near_drift: NDArray[np.float64]
     panel_drift: NDArray[np.float64]
     error: float
+    sketches: NDArray[np.float32]
+    outside: NDArray[np.float32]
+    sketch_error: float
 
 
 class Members(NamedTuple):
@@ -123,20 +129,27 @@ class Members(NamedTuple):
         labels: (N,) its cluster, -1 before the first pass.
         lower: (N,) lower bound of its similarity to its centroid, plus `own_drift` of then.
         upper: (N, P) upper bound of its similarity to every other centroid of a panel, less the panel's drift of then.
+        sketches: (N, S).
     """
 
     labels: NDArray[np.int32]
     lower: NDArray[np.float32]
     upper: NDArray[np.float32]
+    sketches: NDArray[np.float32]
 
 
 class _Found(NamedTuple):
-    """Of each row of a block and each panel: the two best similarities and the best cluster, where known."""
+    """Of each row of a block and each panel: the two best similarities and the best cluster, where known.
+
+    Attributes:
+        possible: whether the panel may hold the nearest centroid, as the row's sketch tells.
+    """
 
     top: NDArray[np.float32]
     second: NDArray[np.float32]
     nearest: NDArray[np.int64]
     known: NDArray[np.bool_]
+    possible: NDArray[np.bool_]
 
 
 @njit(nogil=True, cache=True)
@@ -304,10 +317,13 @@ def _compare(
 
 
 @njit(nogil=True, cache=True)
-def _select(start: int, state: Members, centroids: Centroids, index: NDArray[np.int64]) -> tuple[int, int]:
-    """The next rows whose cluster may be another one by now, as many as `index` holds; and where to go on."""
-    M, i = 0, start
-    while i < len(state.labels) and len(index) > M:
+def _select(start: int, state: Members, centroids: Centroids, index: NDArray[np.int64], count: int) -> tuple[int, int]:
+    """Lists the next rows whose cluster may be another one by now from index[count] on.
+
+    Returns the end of the list, and the row to go on with.
+    """
+    i = start
+    while i < len(state.labels) and len(index) > count:
         own = state.labels[i]
         sure = own >= 0
         if sure:
@@ -316,10 +332,51 @@ def _select(start: int, state: Members, centroids: Centroids, index: NDArray[np.
                 drift = centroids.near_drift[own] if centroids.panel_of[own] == p else centroids.panel_drift[p]
                 sure &= lower > state.upper[i, p] + drift
         if not sure:
-            index[M] = i
-            M += 1
+            index[count] = i
+            count += 1
         i += 1
-    return M, i
+    return count, i
+
+
+@njit(nogil=True, cache=True)
+def _sift(index: NDArray[np.int64], start: int, end: int, state: Members, centroids: Centroids, found: _Found) -> int:
+    """Of the rows index[start:end] leaves those whose cluster may be another one by their sketches; how many there are.
+
+    Sets for each which panels may hold its nearest centroid.
+    """
+    widths, members, outside, error = centroids.widths, centroids.members, centroids.outside, centroids.sketch_error
+    P, S, count = len(widths), state.sketches.shape[1], start
+    packed, upper, tops = np.zeros(ROWS, np.int64), np.empty((P, ROWS, LANES), np.float32), np.empty(P, np.float32)
+    for q in range(start, end, ROWS):
+        for r in range(ROWS):
+            packed[r] = index[min(q + r, end - 1)]
+        for p in range(P):
+            multiply(state.sketches, packed, 0, centroids.sketches[p], widths[p], upper[p])
+        for r in range(min(ROWS, end - q)):
+            i, own_lower, lowest = packed[r], np.float32(-np.inf), np.float32(-np.inf)
+            own, beyond, other = state.labels[i], state.sketches[i, S - 1], np.float32(-np.inf)
+            home = centroids.panel_of[own] if own >= 0 else -1
+            for p in range(P):
+                top, near = np.float32(-np.inf), np.float32(-np.inf)
+                for c in range(widths[p]):
+                    lower = upper[p, r, c] - outside[p, c] * beyond
+                    lowest, top = max(lowest, lower), max(top, upper[p, r, c])
+                    if members[p, c] == own:
+                        own_lower = lower
+                    else:
+                        near = max(near, upper[p, r, c])
+                tops[p], other = top, max(other, near)
+                if own >= 0:
+                    drift = centroids.near_drift[own] if p == home else centroids.panel_drift[p]
+                    state.upper[i, p] = min(state.upper[i, p], near + (error + SLACK) - drift)
+            if own >= 0:
+                state.lower[i] = max(state.lower[i], own_lower - (error + SLACK) + centroids.own_drift[own])
+            if own_lower - error <= other + error:
+                for p in range(P):
+                    found.possible[count, p] = tops[p] + error >= lowest - error
+                index[count] = i
+                count += 1
+    return count
 
 
 @njit(nogil=True, cache=True)
@@ -343,7 +400,8 @@ def _search(
                 panel = centroids.panel_of[own] if own >= 0 else p
                 if others:
                     upper = state.upper[index[q], p] + centroids.panel_drift[p]
-                    wanted = not found.known[q, p] and found.top[q, panel] - 2 * centroids.error <= upper
+                    wanted = not found.known[q, p] and found.possible[q, p]
+                    wanted &= found.top[q, panel] - 2 * centroids.error <= upper
                 else:
                     wanted = panel == p
                 if wanted:
@@ -427,11 +485,16 @@ def assign(
     M = max(ROWS, BLOCK_BYTES // (4 * D))
     index, at, factors = np.empty(M, np.int64), np.empty(M, np.int64), np.empty(M, np.float32)
     floats, best = (np.empty((M, P), np.float32), np.empty((M, P), np.float32)), np.empty((M, P), np.int64)
-    found = _Found(floats[0], floats[1], best, np.empty((M, P), np.bool_))
+    found = _Found(floats[0], floats[1], best, np.empty((M, P), np.bool_), np.ones((M, P), np.bool_))
     small, terms, new = np.zeros((K, D), np.int32), np.zeros(K, np.int64), np.empty(M, np.int64)
     labels, position, looked, touched = state.labels, 0, 0, np.float32(0)
     while position < len(x):
-        count, position = _select(position, state, centroids, index)
+        count = 0
+        while position < len(x) and 2 * count < M:
+            start = count
+            count, position = _select(position, state, centroids, index, count)
+            if state.sketches.shape[1]:
+                count = _sift(index, start, count, state, centroids, found)
         touched += fetch(x, scales, index[:count], buffer, at, factors)
         rows = _rows(x, buffer)
         _search(rows, at, factors, index[:count], state, centroids, found)

@@ -12,22 +12,14 @@ from jaxtyping import Float, Float64, Int64
 from numpy import ndarray
 from threadpoolctl import ThreadpoolController
 
+from ordclust_ray.core.rounding import error_bound, longest
+from ordclust_ray.core.sketch import Sketch
 from ordclust_ray.kernels import LANES, Centroids
 
 blas = functools.cache(ThreadpoolController)
 """Of numpy's matrix products: its threads wait busily for more work, on the cores where passes over the data run."""
 FARTHEST = 8.0
 """Where drifts have added up to this, bounds begin anew: float32 holds them to `kernels.SLACK`."""
-
-
-def error_bound(width: int) -> float:
-    """How far a similarity of unit vectors, computed in float32, can be from the exact one.
-
-    Any order of d products and sums is off by at most d u / (1 - d u) for u = 2^-24 (Higham 2002, eq. 3.5); rounding
-    the row, the centroid, the scale and the result to float32 adds 2^-24 each, the grid 2^-27 a component.
-    """
-    unit = 2.0**-24
-    return 1.01 * ((width + 5) * unit / (1 - width * unit) + width**0.5 * 2.0**-27)
 
 
 def grouped(centroids: Float[ndarray, "K D"]) -> list[Int64[ndarray, "_"]]:
@@ -71,9 +63,10 @@ class Panels:
 
     Args:
         centroids: on the grid.
+        sketch: along whose directions the rows were sketched; None where they were not.
     """
 
-    def __init__(self, centroids: Float64[ndarray, "K D"]) -> None:
+    def __init__(self, centroids: Float64[ndarray, "K D"], sketch: Sketch | None = None) -> None:
         self.groups = grouped(centroids)
         K, P = len(centroids), len(self.groups)
         members, widths = np.zeros((P, LANES), np.int64), np.array([len(group) for group in self.groups])
@@ -90,13 +83,25 @@ class Panels:
             near_drift=np.zeros(K),
             panel_drift=np.zeros(P),
             error=error_bound(centroids.shape[1]),
+            sketches=np.empty((P, 0, LANES), np.float32),
+            outside=np.empty((P, LANES), np.float32),
+            sketch_error=0.0,
         )
+        self._sketch(sketch)
 
-    def move(self, centroids: Float64[ndarray, "K D"]) -> bool:
+    def _sketch(self, sketch: Sketch | None) -> None:
+        if sketch is not None:
+            sketches, outside = sketch.of_centroids(self.centroids.exact), np.zeros_like(self.centroids.outside)
+            for p, group in enumerate(self.groups):
+                outside[p, : len(group)] = 2 * sketches[group, -1]
+            self.centroids = self.centroids._replace(
+                sketches=packed(sketches, self.groups), outside=outside, sketch_error=sketch.error
+            )
+
+    def move(self, centroids: Float64[ndarray, "K D"], sketch: Sketch | None = None) -> bool:
         """Takes over the next centroids; False where they have moved too far for bounds to go on."""
         before = self.centroids
-        longest = 1 + 2.0**-20 + centroids.shape[1] ** 0.5 * 2.0**-26  # of a row, rounded to the grid
-        moved = np.linalg.norm(centroids - before.exact, axis=1) * longest
+        moved = np.linalg.norm(centroids - before.exact, axis=1) * longest(centroids.shape[1])
         farthest, second, where = self._farthest(moved)
         near = np.where(
             where[before.panel_of] == np.arange(len(moved)), second[before.panel_of], farthest[before.panel_of]
@@ -108,6 +113,7 @@ class Panels:
             near_drift=before.near_drift + near,
             panel_drift=before.panel_drift + farthest,
         )
+        self._sketch(sketch)
         return bool(self.centroids.own_drift.max() + self.centroids.panel_drift.max() < FARTHEST)
 
     def _farthest(self, moved: Float64[ndarray, "K"]) -> tuple[ndarray, ndarray, ndarray]:

@@ -8,6 +8,7 @@ Legend: N instances of the shard, D features, K clusters.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,11 +18,15 @@ from numpy import ndarray
 
 from ordclust_ray import kernels
 from ordclust_ray.core.answers import BINS, Candidates, ClusterSums, Rows, shift
-from ordclust_ray.core.blocks import Block, Totals, as_block
+from ordclust_ray.core.blocks import GRID, Block, Totals, as_block
 from ordclust_ray.core.memberships import Memberships
-from ordclust_ray.core.panels import blas, error_bound
+from ordclust_ray.core.panels import blas
 from ordclust_ray.core.random_keys import random_keys
+from ordclust_ray.core.rounding import error_bound
+from ordclust_ray.core.sketch import LEAST_WIDTH, TELLING, Sketch
 
+SKETCH_FROM, SKETCH_SAMPLE = 2**24, 1024
+"""Numbers of a shard from which on sketches save time; rows by which directions are chosen."""
 TOGETHER = 4096
 """Rows that all clusterings look at before the next rows are read."""
 
@@ -41,6 +46,7 @@ class Shard:
         instance_ids: distinct ids of the rows.
         assignments: the cluster of each row in clustering 0; -1 or left out where there is none yet.
         threads: that a pass uses.
+        sketch_from: numbers (N D) from which on the second pass makes sketches, if the rows are in memory.
 
     Attributes:
         clusterings: by number; a new one begins when it is first assigned.
@@ -58,13 +64,18 @@ class Shard:
         assignments: Int64[ndarray, "N"] | Int32[ndarray, "N"] | None = None,
         *,
         threads: int = 1,
+        sketch_from: int = SKETCH_FROM,
     ) -> None:
         self._source: Source = [features] if hasattr(features, "shape") else features
         if iter(self._source) is self._source:
             raise ValueError("features are an iterator, which can be read only once; they must be an array or blocks")
         self.instance_ids, self._threads, self.rows_read = instance_ids, threads, 0
+        self._passes = 0
         self.width = 0
         self._scales = self._normalising()
+        stay = isinstance(self._source, list) and self.width >= LEAST_WIDTH
+        self._sketch: Sketch | None = None
+        self._sketchable = stay and self.width * len(instance_ids) >= sketch_from
         self.clusterings = {0: self._new() if assignments is None else Memberships(assignments.astype(np.int32))}
         self._order = np.empty(0, np.int64)
         self._distances = np.full(len(instance_ids), 2.0, np.float32)
@@ -130,20 +141,21 @@ class Shard:
         Args:
             centroids: the number of each clustering, and its centroids on the grid.
         """
+        if self._sketchable and self._passes:
+            self._make_sketch(centroids[-1][1])
+        self._passes += 1
         states = [self.clusterings.setdefault(number, self._new()) for number, _ in centroids]
         for state, (_, c_KD) in zip(states, centroids, strict=True):
             self.width = self.width or c_KD.shape[1]  # a shard without any block
             if c_KD.shape[1] != self.width:
                 raise ValueError(f"centroids have {c_KD.shape[1]} numbers, the features have {self.width}")
             with blas().limit(limits=1, user_api="blas"):
-                state.follow(c_KD)
+                state.follow(c_KD, self._sketch)
         step = TOGETHER if len(states) > 1 else max(1, len(self.instance_ids))
 
         def look(block: Block, rows: slice) -> tuple[list[Totals], int]:
             totals, read = [(np.zeros_like(state.sums), np.zeros_like(state.counts)) for state in states], 0
-            for start in range(0, len(block), step):
-                part = block.part(slice(start, start + step))
-                where = slice(rows.start + start, rows.start + start + len(part))
+            for part, where in _in_parts(block, rows, step):
                 for state, total in zip(states, totals, strict=True):
                     read += state.look(part, self._scales, where, total)
             return totals, read
@@ -155,6 +167,23 @@ class Shard:
                 state.sums += totals[i][0]
                 state.counts += totals[i][1]
         return [ClusterSums(state.sums.copy(), state.counts.copy(), state.changed()) for state in states]
+
+    def _make_sketch(self, centroids: Float64[ndarray, "K D"]) -> None:
+        """Where a sample shows that it is worth it."""
+        self._sketchable = False
+        with blas().limit(limits=1, user_api="blas"):
+            rows = np.unique(np.linspace(0, len(self._scales) - 1, SKETCH_SAMPLE).astype(int))
+            sketch = Sketch.of_sample(self.take(rows) * np.float32(GRID))
+            if sketch.telling(centroids) < TELLING:
+                return
+
+        def look(block: Block, rows: slice) -> None:
+            for part, where in _in_parts(block, rows):
+                sketches[where] = sketch.of_rows(part.products(self._scales[where], sketch.directions.T))
+
+        sketches = np.empty((len(self._scales), sketch.rows.shape[1]), np.float32)
+        self._map(look)
+        self._sketch = replace(sketch, rows=sketches)
 
     def products(self, centroids: Float64[ndarray, "K D"]) -> Float32[ndarray, "N K"]:
         """Similarities of all instances to all centroids, as float32 gives them."""
@@ -288,10 +317,9 @@ class Shard:
 
         def count(block: Block, rows: slice) -> Int64[ndarray, "T"]:
             counts = np.zeros(len(points), np.int64)
-            for start in range(0, len(block), TOGETHER):
-                part = block.part(slice(start, start + TOGETHER))
-                scales = self._scales[rows.start + start :][: len(part)]
-                counts += np.bincount(part.products(scales, points).argmax(axis=1), minlength=len(points))
+            for part, where in _in_parts(block, rows):
+                nearest = part.products(self._scales[where], points).argmax(axis=1)
+                counts += np.bincount(nearest, minlength=len(points))
             return counts
 
         return sum(self._map(count), start=np.zeros(len(points), np.int64))
@@ -305,6 +333,13 @@ class Shard:
             rows = np.flatnonzero(keys <= np.partition(keys, size - 1)[size - 1])
         rows = np.sort(rows[np.lexsort((self.instance_ids[rows], keys[rows]))[:size]])
         return Rows(keys[rows], self.instance_ids[rows], self.take(rows))
+
+
+def _in_parts(block: Block, rows: slice, size: int = TOGETHER) -> Iterator[tuple[Block, slice]]:
+    """Some rows of a block at a time, and where they are."""
+    for start in range(0, len(block), size):
+        part = block.part(slice(start, start + size))
+        yield part, slice(rows.start + start, rows.start + start + len(part))
 
 
 def _total(distances: Float32[ndarray, "N ..."]) -> Any:

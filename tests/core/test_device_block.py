@@ -16,8 +16,9 @@ from ordclust_ray.clustering.engine import LocalEngine
 from ordclust_ray.core import device_block, shard
 from ordclust_ray.core.blocks import CpuBlock, as_block, on_grid
 from ordclust_ray.core.device_block import DeviceBlock
-from ordclust_ray.core.panels import Panels, error_bound
+from ordclust_ray.core.panels import Panels
 from ordclust_ray.core.repulsive_kmeans import Clustering, repulsive_kmeans
+from ordclust_ray.core.rounding import error_bound
 from ordclust_ray.core.shard import Shard
 from ordclust_ray.core.starts import STARTS
 
@@ -59,7 +60,7 @@ def both(rows: Tensor, device: str) -> tuple[CpuBlock, DeviceBlock]:
 def members(n: int, panels: Panels) -> kernels.Members:
     """What is remembered of rows that have no cluster yet."""
     bounds = np.full(n, kernels.NEVER, np.float32), np.full((n, len(panels.groups)), kernels.FAR, np.float32)
-    return kernels.Members(np.full(n, -1, np.int32), *bounds)
+    return kernels.Members(np.full(n, -1, np.int32), *bounds, np.empty((n, 0), np.float32))
 
 
 @pytest.fixture(params=[1, 1000, device_block.PART_BYTES])

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ordclust_ray import kernels
 from ordclust_ray.clustering.engine import LocalEngine
-from ordclust_ray.core import panels
+from ordclust_ray.core import panels, shard
 from ordclust_ray.core.answers import ClusterSums
 from ordclust_ray.core.blocks import GRID, on_grid
 from ordclust_ray.core.floor import hold_floor
@@ -20,17 +20,21 @@ from ordclust_ray.core.repulsive_kmeans import Clustering, repulsive_kmeans
 from ordclust_ray.core.shard import Shard
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=60)
-KINDS = ["random", "duplicates", "ties", "groups"]
+KINDS = ["random", "duplicates", "ties", "groups", "space"]
 DTYPES = ["float32", "float64", "float16", "bfloat16"]
 
 
 def rows_of(kind: str, n: int, d: int, seed: int) -> NDArray[np.float64]:
-    """Random directions; few of them over and over; directions with many ties; groups far from each other."""
+    """Random directions; few of them over and over; directions with many ties; groups far from each other; directions
+    that hardly leave a space of three dimensions.
+    """
     rng = np.random.default_rng(seed)
     if kind == "ties":
         rows = rng.integers(-1, 2, (n, d)).astype(np.float64)
         rows[~rows.any(axis=1), 0] = 1.0
         return rows
+    if kind == "space":
+        return np.asarray(rng.normal(size=(n, 3)) @ rng.normal(size=(3, d)) + 0.02 * rng.normal(size=(n, d)))
     if kind == "groups":
         return np.asarray(rng.normal(size=(6, d))[rng.integers(0, 6, n)] + 0.05 * rng.normal(size=(n, d)))
     rows = rng.normal(size=(n if kind == "random" else max(2, n // 8), d))
@@ -84,10 +88,10 @@ class Checked(LocalEngine):
 
 
 def engine_of(
-    rows: NDArray[np.float64], dtype: str = "float32", parts: int = 1, threads: int = 1, ids: Any = None
+    rows: NDArray[np.float64], dtype: str = "float32", parts: int = 1, threads: int = 1, ids: Any = None, **more: Any
 ) -> Checked:
     instance_ids = np.arange(len(rows)) if ids is None else ids
-    return Checked(Shard(blocks_of(rows, dtype, parts), instance_ids, threads=threads))
+    return Checked(Shard(blocks_of(rows, dtype, parts), instance_ids, threads=threads, **more))
 
 
 def walk(
@@ -351,3 +355,105 @@ def test_every_number_of_centroids_of_a_panel(k: int) -> None:
     engine = engine_of(rows_of("random", 130, 7, k))
     for centroids in walk(np.random.default_rng(k).normal(size=(k, 7)), engine.rows, ["stay", "1e-2", "0.1"], k):
         engine.assign(centroids)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sketches
+
+
+@settings(PROPERTY, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(KINDS),
+    dtype=st.sampled_from(DTYPES),
+    n=st.integers(1, 90),
+    d=st.sampled_from([64, 100, 520]),
+    k=st.integers(1, 40),
+    parts=st.integers(1, 3),
+    threads=st.integers(1, 3),
+    steps=st.lists(STEPS, min_size=3, max_size=12),
+    floor=st.floats(0, 1),
+    seed=st.integers(0, 10_000),
+)
+def test_passes_over_sketched_rows(
+    kind: str,
+    dtype: str,
+    n: int,
+    d: int,
+    k: int,
+    parts: int,
+    threads: int,
+    steps: list[str],
+    floor: float,
+    seed: int,
+    always_sketched: None,
+) -> None:
+    """Members that the floor moved, too; centroids among the rows, and some near means, as sketches tell these best."""
+    rng = np.random.default_rng(seed)
+    engine = engine_of(rows_of(kind, n, d, seed), dtype, parts, threads, rng.permutation(n), sketch_from=0)
+    start = engine.rows[rng.integers(0, n, k)] + (engine.rows.mean(axis=0) if seed % 2 else GRID)
+    for centroids in walk(start, engine.rows, steps, seed):
+        found = engine.assign(centroids)
+        if rng.random() < 0.3:
+            hold_floor(engine, found, centroids, int(floor * n / k))
+
+
+@pytest.fixture
+def always_sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is worth it or not."""
+    monkeypatch.setattr(shard, "TELLING", -1.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [5, 40])
+def test_sketches_spare_reads(dtype: str, k: int) -> None:
+    """From the second pass on, in which bounds by movement tell little."""
+    rows = rows_of("space", 3000, 64, 0)
+    reads = []
+    for sketch_from in (0, 2**60):
+        engine = engine_of(rows, dtype, sketch_from=sketch_from)
+        repulsive_kmeans(engine, engine.rows[:k], tolerance=0.0, max_iterations=12)
+        reads.append(np.array(engine.read))
+    sketched, plain = reads
+    assert sketched[0] == plain[0] == 3000
+    assert sketched[1] < 0.3 * plain[1]
+    assert sketched[1:].sum() < 0.2 * plain[1:].sum()
+
+
+@pytest.mark.parametrize("step", [1e-4, 1e-3])
+def test_bounds_from_sketches_hold_for_centroids_that_move_slowly(step: float) -> None:
+    """Around a circle of rows, on which bounds are tight: each pass some rows come to the next centroid."""
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.normal(size=(64, 2)))[0]
+
+    def at(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+        return unit(np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T)
+
+    engine = engine_of(at(rng.uniform(0, 2 * np.pi, 4000)), sketch_from=0)
+    angles = np.arange(20) * 2 * np.pi / 20
+    changed = [engine.assign(at(angles + number * step)).changed for number in range(40)]
+    assert sum(changed[1:]) > 20 * 39 * step * 4000 / (2 * np.pi) / 2
+    assert engine.read[0] == 4000
+    assert max(engine.read[1:]) < 0.1 * 4000
+
+
+def test_rows_without_main_directions_are_not_sketched() -> None:
+    engine = engine_of(rows_of("random", 2000, 512, 0), sketch_from=0)
+    repulsive_kmeans(engine, engine.rows[:5], max_iterations=4, tolerance=0.0)
+    assert engine.shard._sketch is None
+
+
+def test_all_clusterings_use_the_same_sketches() -> None:
+    engine = engine_of(rows_of("space", 3000, 64, 0), sketch_from=0)
+    starts = [(number, unit(engine.rows[number : number + 5])) for number in range(3)]
+    for _ in range(2):
+        engine.shard.assign(*starts)
+        for number, centroids in starts:
+            expected = (engine.rows @ centroids.T).argmax(axis=1)
+            np.testing.assert_array_equal(engine.shard.clusterings[number].labels, expected)
+    engine.shard.assign((7, starts[0][1]))
+    np.testing.assert_array_equal(engine.shard.clusterings[7].labels, engine.shard.clusterings[0].labels)
+    engine.shard.assign((7, unit(engine.rows[50:55])))
+    assert engine.shard.rows_read < 3000
+    np.testing.assert_array_equal(
+        engine.shard.clusterings[7].labels, (engine.rows @ unit(engine.rows[50:55]).T).argmax(axis=1)
+    )

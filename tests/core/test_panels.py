@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ordclust_ray.core import panels
 from ordclust_ray.core.blocks import GRID, Block, as_block, on_grid
-from ordclust_ray.core.panels import Panels, error_bound, grouped, packed
+from ordclust_ray.core.panels import Panels, grouped, packed
+from ordclust_ray.core.rounding import error_bound
 from ordclust_ray.kernels import LANES
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=60)

@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from ordclust_ray.core.answers import Rows
 from ordclust_ray.core.blocks import GRID, on_grid
-from ordclust_ray.core.panels import error_bound
 from ordclust_ray.core.repulsive_kmeans import floor_size, repulsive_kmeans
+from ordclust_ray.core.rounding import error_bound
 from ordclust_ray.core.starts import (
     STARTS,
     kmeans_on_sample,
