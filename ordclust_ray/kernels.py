@@ -34,6 +34,8 @@ SLACK = np.float32(2.0**-20)
 """More than float32 rounds a bound, as long as all centroids together moved by less than 8."""
 NEVER, FAR = np.float32(-32.0), np.float32(32.0)
 """Bounds of a row of which nothing is known."""
+NOWHERE = np.float32(1e30)
+"""The sketch of a lane without a centroid is so far outside that no row is near it."""
 
 
 def _tile(lanes: int) -> Any:
@@ -44,11 +46,13 @@ def _tile(lanes: int) -> Any:
         return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
     @intrinsic
-    def tile(typing_context: Any, rows: Any, at: Any, first: Any, panel: Any, products: Any) -> Any:
+    def tile(typing_context: Any, rows: Any, at: Any, first: Any, panels: Any, p: Any, products: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-            arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 3, 4)]
+            arrays = [context.make_array(signature.args[i])(context, builder, arguments[i]) for i in (0, 1, 3, 5)]
             x_ND, at_M, c_DL, s_RL = (array.data for array in arrays)
             width, sums, x_D = builder.extract_value(arrays[0].shape, 1), [], []
+            c_DL = builder.gep(c_DL, [builder.mul(arguments[4], builder.mul(width, integer(LANES)))])
+            s_RL = builder.gep(s_RL, [builder.mul(arguments[4], integer(ROWS * LANES))])
             for r in range(ROWS):
                 row = builder.load(builder.gep(at_M, [builder.add(arguments[2], integer(r))]))
                 x_D.append(builder.gep(x_ND, [builder.mul(row, width)]))
@@ -67,7 +71,7 @@ def _tile(lanes: int) -> Any:
                 builder.store(builder.load(sums[r]), vector_at(builder, s_RL, integer(r * LANES)), align=4)
             return context.get_dummy_value()
 
-        return types.void(rows, at, first, panel, products), generate
+        return types.void(rows, at, types.int64, panels, types.int64, products), generate
 
     return tile
 
@@ -99,9 +103,10 @@ class Centroids(NamedTuple):
         members: (P, LANES) the cluster of each lane; ascending.
         widths: (P,) centroids of each panel.
         panel_of: (K,).
+        lane_of: (K,).
         own_drift: (K,) how far each centroid has moved, in all.
-        near_drift: (K,) the same for the one that moved most among the others of its panel, iteration by iteration.
-        panel_drift: (P,) the same for the one that moved most of each panel.
+        panel_drift: (P,) the same for the one that moved most of each panel, iteration by iteration.
+        drift: (K, P) of a centroid and a panel: how far it and the one that moved most of the others there have moved.
         error: how far a similarity in float32 may be from the exact one.
         sketches: (P, S, LANES) as `panels`; S is 0 where rows have no sketches.
         outside: (P, LANES) twice the last number of each sketch.
@@ -113,9 +118,10 @@ class Centroids(NamedTuple):
     members: NDArray[np.int64]
     widths: NDArray[np.int64]
     panel_of: NDArray[np.int64]
+    lane_of: NDArray[np.int64]
     own_drift: NDArray[np.float64]
-    near_drift: NDArray[np.float64]
     panel_drift: NDArray[np.float64]
+    drift: NDArray[np.float64]
     error: float
     sketches: NDArray[np.float32]
     outside: NDArray[np.float32]
@@ -143,6 +149,8 @@ class _Found(NamedTuple):
 
     Attributes:
         possible: whether the panel may hold the nearest centroid, as the row's sketch tells.
+        packed: (ROWS,) and
+        products: (P, ROWS, LANES) which rows are multiplied with panels just now, and what that gives.
     """
 
     top: NDArray[np.float32]
@@ -150,6 +158,8 @@ class _Found(NamedTuple):
     nearest: NDArray[np.int64]
     known: NDArray[np.bool_]
     possible: NDArray[np.bool_]
+    packed: NDArray[np.int64]
+    products: NDArray[np.float32]
 
 
 @njit(nogil=True, cache=True)
@@ -162,12 +172,17 @@ def _component(value: Any, scale: Any) -> Any:
 def squared_norms(x: NDArray, out: NDArray[np.float64]) -> None:
     """Squared length of each row, added up in an order that no compiler and no CPU changes."""
     D, lanes = x.shape[1], np.empty(LANES)
+    whole = D // LANES * LANES
     for i in range(len(x)):
+        row = x[i]
         lanes[:] = 0
-        for start in range(0, D, LANES):
-            for lane in range(min(LANES, D - start)):
-                value = np.float64(_number(x[i, start + lane]))
+        for start in range(0, whole, LANES):
+            for lane in range(LANES):
+                value = np.float64(_number(row[start + lane]))
                 lanes[lane] += value * value
+        for j in range(whole, D):
+            value = np.float64(_number(row[j]))
+            lanes[j - whole] += value * value
         total = 0.0
         for lane in range(LANES):
             total += lanes[lane]
@@ -277,13 +292,15 @@ def _typed_rows(x, buffer):  # type: ignore[no-untyped-def]  # numba compares th
     return lambda x, buffer: buffer
 
 
-@njit(nogil=True, cache=True)
-def multiply(rows: NDArray, at: NDArray, first: Any, panel: NDArray, width: Any, products: NDArray) -> None:
-    """Dot products of the `ROWS` rows from `first` on with the centroids of a panel."""
-    if width > LANES // 2:
-        _tile16(rows, at, first, panel, products)
+@njit(nogil=True, cache=True, inline="always")
+def multiply(
+    rows: NDArray, at: NDArray, first: Any, panels: NDArray, p: Any, widths: NDArray, products: NDArray
+) -> None:
+    """Dot products of the `ROWS` rows from `first` on with the centroids of panel p; (P, ROWS, LANES)."""
+    if widths[p] > LANES // 2:
+        _tile16(rows, at, first, panels, p, products)
     else:
-        _tile8(rows, at, first, panel, products)
+        _tile8(rows, at, first, panels, p, products)
 
 
 @njit(nogil=True, cache=True)
@@ -297,15 +314,15 @@ def _compare(
     found: _Found,
 ) -> None:
     """Compares the listed rows of a block with the centroids of panel p."""
-    packed, products = np.zeros(ROWS, np.int64), np.empty((ROWS, LANES), np.float32)
+    packed, products = found.packed, found.products
     for q in range(0, len(listed), ROWS):
         for r in range(ROWS):
             packed[r] = at[listed[min(q + r, len(listed) - 1)]]
-        multiply(rows, packed, 0, centroids.panels[p], centroids.widths[p], products)
+        multiply(rows, packed, 0, centroids.panels, p, centroids.widths, products)
         for r in range(min(ROWS, len(listed) - q)):
             best, second, lane = np.float32(-np.inf), np.float32(-np.inf), 0
             for c in range(centroids.widths[p]):
-                value = products[r, c]
+                value = products[p, r, c]
                 second = max(second, min(best, value))
                 if value > best:
                     lane = c
@@ -327,10 +344,8 @@ def _select(start: int, state: Members, centroids: Centroids, index: NDArray[np.
         own = state.labels[i]
         sure = own >= 0
         if sure:
-            lower = state.lower[i] - centroids.own_drift[own]
             for p in range(len(centroids.widths)):
-                drift = centroids.near_drift[own] if centroids.panel_of[own] == p else centroids.panel_drift[p]
-                sure &= lower > state.upper[i, p] + drift
+                sure &= np.float64(state.lower[i]) - state.upper[i, p] > centroids.drift[own, p]
         if not sure:
             index[count] = i
             count += 1
@@ -338,42 +353,45 @@ def _select(start: int, state: Members, centroids: Centroids, index: NDArray[np.
     return count, i
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
 def _sift(index: NDArray[np.int64], start: int, end: int, state: Members, centroids: Centroids, found: _Found) -> int:
     """Of the rows index[start:end] leaves those whose cluster may be another one by their sketches; how many there are.
 
     Sets for each which panels may hold its nearest centroid.
     """
-    widths, members, outside, error = centroids.widths, centroids.members, centroids.outside, centroids.sketch_error
+    widths, outside, error = centroids.widths, centroids.outside, centroids.sketch_error
     P, S, count = len(widths), state.sketches.shape[1], start
-    packed, upper, tops = np.zeros(ROWS, np.int64), np.empty((P, ROWS, LANES), np.float32), np.empty(P, np.float32)
+    packed, upper, tops = found.packed, found.products, np.empty(P, np.float32)
     for q in range(start, end, ROWS):
         for r in range(ROWS):
             packed[r] = index[min(q + r, end - 1)]
         for p in range(P):
-            multiply(state.sketches, packed, 0, centroids.sketches[p], widths[p], upper[p])
+            multiply(state.sketches, packed, 0, centroids.sketches, p, widths, upper)
         for r in range(min(ROWS, end - q)):
-            i, own_lower, lowest = packed[r], np.float32(-np.inf), np.float32(-np.inf)
-            own, beyond, other = state.labels[i], state.sketches[i, S - 1], np.float32(-np.inf)
-            home = centroids.panel_of[own] if own >= 0 else -1
-            for p in range(P):
-                top, near = np.float32(-np.inf), np.float32(-np.inf)
-                for c in range(widths[p]):
-                    lower = upper[p, r, c] - outside[p, c] * beyond
-                    lowest, top = max(lowest, lower), max(top, upper[p, r, c])
-                    if members[p, c] == own:
-                        own_lower = lower
-                    else:
-                        near = max(near, upper[p, r, c])
-                tops[p], other = top, max(other, near)
-                if own >= 0:
-                    drift = centroids.near_drift[own] if p == home else centroids.panel_drift[p]
-                    state.upper[i, p] = min(state.upper[i, p], near + (error + SLACK) - drift)
+            i, other, own_upper, own_lower = packed[r], -NOWHERE, -NOWHERE, -NOWHERE
+            own, beyond = state.labels[i], state.sketches[i, S - 1]
+            home, lane = (centroids.panel_of[own], centroids.lane_of[own]) if own >= 0 else (-1, 0)
             if own >= 0:
+                own_upper = upper[home, r, lane]
+                own_lower = own_upper - outside[home, lane] * beyond
+                upper[home, r, lane] = -NOWHERE
                 state.lower[i] = max(state.lower[i], own_lower - (error + SLACK) + centroids.own_drift[own])
+            for p in range(P):
+                top = -NOWHERE
+                for c in range(LANES):
+                    top = max(top, upper[p, r, c])
+                tops[p], other = top, max(other, top)
+                if own >= 0:
+                    drift = centroids.drift[own, p] - centroids.own_drift[own]
+                    state.upper[i, p] = min(state.upper[i, p], tops[p] + (error + SLACK) - drift)
             if own_lower - error <= other + error:
+                lowest = own_lower
                 for p in range(P):
-                    found.possible[count, p] = tops[p] + error >= lowest - error
+                    for c in range(LANES):
+                        lowest = max(lowest, upper[p, r, c] - outside[p, c] * beyond)
+                for p in range(P):
+                    top = max(tops[p], own_upper) if p == home else tops[p]
+                    found.possible[count, p] = top + error >= lowest - error
                 index[count] = i
                 count += 1
     return count
@@ -451,10 +469,8 @@ def _remember(index: NDArray, new: NDArray, state: Members, centroids: Centroids
         state.lower[i] = found.top[q, home] - error + centroids.own_drift[own]
         for p in range(len(widths)):
             if found.known[q, p]:
-                other, drift = found.top[q, p], centroids.panel_drift[p]
-                if p == home:
-                    other, drift = found.second[q, p], centroids.near_drift[own]
-                state.upper[i, p] = other + error - drift
+                other = found.second[q, p] if p == home else found.top[q, p]
+                state.upper[i, p] = other + error - (centroids.drift[own, p] - centroids.own_drift[own])
 
 
 @njit(nogil=True, cache=True)
@@ -485,7 +501,8 @@ def assign(
     M = max(ROWS, BLOCK_BYTES // (4 * D))
     index, at, factors = np.empty(M, np.int64), np.empty(M, np.int64), np.empty(M, np.float32)
     floats, best = (np.empty((M, P), np.float32), np.empty((M, P), np.float32)), np.empty((M, P), np.int64)
-    found = _Found(floats[0], floats[1], best, np.empty((M, P), np.bool_), np.ones((M, P), np.bool_))
+    masks, scratch = (np.empty((M, P), np.bool_), np.ones((M, P), np.bool_)), np.full((P, ROWS, LANES), -NOWHERE)
+    found = _Found(floats[0], floats[1], best, masks[0], masks[1], np.zeros(ROWS, np.int64), scratch)
     small, terms, new = np.zeros((K, D), np.int32), np.zeros(K, np.int64), np.empty(M, np.int64)
     labels, position, looked, touched = state.labels, 0, 0, np.float32(0)
     while position < len(x):
@@ -523,7 +540,7 @@ def products(
     D, N = x.shape[1], len(x)
     M = max(ROWS, BLOCK_BYTES // (4 * D) // ROWS * ROWS)
     index, at, factors = np.empty(M, np.int64), np.empty(M, np.int64), np.empty(M, np.float32)
-    found = np.empty((ROWS, LANES), np.float32)
+    found = np.empty((len(widths), ROWS, LANES), np.float32)
     for start in range(0, N, M):
         for q in range(M):
             index[q] = min(start + q, N - 1)
@@ -531,7 +548,7 @@ def products(
         rows = _rows(x, buffer)
         for p in range(len(widths)):
             for q in range(0, min(M, N - start), ROWS):
-                multiply(rows, at, q, panels[p], widths[p], found)
+                multiply(rows, at, q, panels, p, widths, found)
                 for r in range(min(ROWS, N - start - q)):
                     for c in range(widths[p]):
-                        out[start + q + r, p * LANES + c] = found[r, c] * factors[q + r] * UNIT
+                        out[start + q + r, p * LANES + c] = found[p, r, c] * factors[q + r] * UNIT

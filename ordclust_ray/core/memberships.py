@@ -58,4 +58,4 @@ class Memberships:
 
     def changed(self) -> int:
         """Instances that are elsewhere than at the end of the previous iteration."""
-        return int((self.labels != self.before).sum())
+        return int(np.count_nonzero(self.labels != self.before))

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from ordclust_ray.core.rounding import error_bound, longest
 from ordclust_ray.core.sketch import Sketch
-from ordclust_ray.kernels import LANES, Centroids
+from ordclust_ray.kernels import LANES, NOWHERE, Centroids
 
 blas = functools.cache(ThreadpoolController)
 """Of numpy's matrix products: its threads wait busily for more work, on the cores where passes over the data run."""
@@ -70,18 +70,19 @@ class Panels:
         self.groups = grouped(centroids)
         K, P = len(centroids), len(self.groups)
         members, widths = np.zeros((P, LANES), np.int64), np.array([len(group) for group in self.groups])
-        panel_of = np.empty(K, np.int64)
+        panel_of, lane_of = np.empty(K, np.int64), np.empty(K, np.int64)
         for p, group in enumerate(self.groups):
-            members[p, : len(group)], panel_of[group] = group, p
+            members[p, : len(group)], panel_of[group], lane_of[group] = group, p, np.arange(len(group))
         self.centroids = Centroids(
             exact=centroids,
             panels=packed(centroids, self.groups),
             members=members,
             widths=widths,
             panel_of=panel_of,
+            lane_of=lane_of,
             own_drift=np.zeros(K),
-            near_drift=np.zeros(K),
             panel_drift=np.zeros(P),
+            drift=np.zeros((K, P)),
             error=error_bound(centroids.shape[1]),
             sketches=np.empty((P, 0, LANES), np.float32),
             outside=np.empty((P, LANES), np.float32),
@@ -92,26 +93,29 @@ class Panels:
     def _sketch(self, sketch: Sketch | None) -> None:
         if sketch is not None:
             sketches, outside = sketch.of_centroids(self.centroids.exact), np.zeros_like(self.centroids.outside)
+            nowhere = np.zeros((1, sketches.shape[1]), np.float32)
+            nowhere[0, -1] = -NOWHERE
+            full = [
+                np.pad(group, (0, -len(group) % (LANES // 2)), constant_values=len(sketches)) for group in self.groups
+            ]
             for p, group in enumerate(self.groups):
                 outside[p, : len(group)] = 2 * sketches[group, -1]
-            self.centroids = self.centroids._replace(
-                sketches=packed(sketches, self.groups), outside=outside, sketch_error=sketch.error
-            )
+            panels = packed(np.concatenate([sketches, nowhere]), full)
+            self.centroids = self.centroids._replace(sketches=panels, outside=outside, sketch_error=sketch.error)
 
     def move(self, centroids: Float64[ndarray, "K D"], sketch: Sketch | None = None) -> bool:
         """Takes over the next centroids; False where they have moved too far for bounds to go on."""
         before = self.centroids
         moved = np.linalg.norm(centroids - before.exact, axis=1) * longest(centroids.shape[1])
         farthest, second, where = self._farthest(moved)
-        near = np.where(
-            where[before.panel_of] == np.arange(len(moved)), second[before.panel_of], farthest[before.panel_of]
-        )
+        others = np.repeat(farthest[None], len(moved), axis=0)
+        others[where, np.arange(len(where))] = second
         self.centroids = before._replace(
             exact=centroids,
             panels=packed(centroids, self.groups),
             own_drift=before.own_drift + moved,
-            near_drift=before.near_drift + near,
             panel_drift=before.panel_drift + farthest,
+            drift=before.drift + moved[:, None] + others,
         )
         self._sketch(sketch)
         return bool(self.centroids.own_drift.max() + self.centroids.panel_drift.max() < FARTHEST)

@@ -70,8 +70,8 @@ class Shard:
         if iter(self._source) is self._source:
             raise ValueError("features are an iterator, which can be read only once; they must be an array or blocks")
         self.instance_ids, self._threads, self.rows_read = instance_ids, threads, 0
-        self._passes = 0
-        self.width = 0
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._passes = self.width = 0
         self._scales = self._normalising()
         stay = isinstance(self._source, list) and self.width >= LEAST_WIDTH
         self._sketch: Sketch | None = None
@@ -110,15 +110,14 @@ class Shard:
 
     def _map(self, function: Callable[[Block, slice], Any]) -> list[Any]:
         """A function of each block and of where its rows are, by all threads; results in the order of the rows."""
-        if self._threads == 1:
+        if self._pool is None:
             return [function(block, rows) for block, rows in self._blocks()]
         results: list[Any] = []
-        with ThreadPoolExecutor(self._threads) as pool:
-            for block, rows in self._blocks():
-                edges = np.linspace(0, len(block), self._threads + 1).astype(int)
-                parts = [slice(a, b) for a, b in pairwise(edges.tolist()) if b > a]
-                where = [slice(rows.start + part.start, rows.start + part.stop) for part in parts]
-                results += pool.map(function, [block.part(part) for part in parts], where)
+        for block, rows in self._blocks():
+            edges = np.linspace(0, len(block), self._threads + 1).astype(int)
+            parts = [slice(a, b) for a, b in pairwise(edges.tolist()) if b > a]
+            where = [slice(rows.start + part.start, rows.start + part.stop) for part in parts]
+            results += self._pool.map(function, [block.part(part) for part in parts], where)
         return results
 
     def sums(self, num_clusters: int, clustering: int = 0) -> ClusterSums:

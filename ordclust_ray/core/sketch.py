@@ -76,4 +76,4 @@ class Sketch:
 
 def size(width: int) -> int:
     """S: a sketch is small beside its row, and its products fill vector registers."""
-    return 32 if width >= 512 else 16
+    return 32 if width >= 128 else 16

@@ -1,6 +1,6 @@
 """What bounds rest on: how far float32 is off, which centroids stand together, and how far they have moved."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -166,9 +166,10 @@ def test_panels_know_where_each_centroid_is() -> None:
         assert made.centroids.members[p, : len(group)].tolist() == group.tolist()
         assert made.centroids.widths[p] == len(group)
         assert {*made.centroids.panel_of[group].tolist()} == {p}
+        assert made.centroids.lane_of[group].tolist() == list(range(len(group)))
     np.testing.assert_array_equal(made.centroids.exact, centroids)
     assert made.centroids.error == error_bound(4)
-    for drift in (made.centroids.own_drift, made.centroids.near_drift, made.centroids.panel_drift):
+    for drift in (made.centroids.own_drift, made.centroids.drift, made.centroids.panel_drift):
         assert not drift.any()
 
 
@@ -179,6 +180,12 @@ LONGER = 1 + 2.0**-20 + 3**0.5 * 2.0**-26  # of three numbers a row
 """Rows are not quite of unit length: a movement may count by this much more."""
 
 
+def near(made: Panels) -> NDArray[np.float64]:
+    """How far the one that moved most of the others of a centroid's panel has moved, in all."""
+    own = made.centroids
+    return own.drift[np.arange(len(own.own_drift)), own.panel_of] - own.own_drift
+
+
 def test_drifts_by_hand() -> None:
     """Three centroids of one panel move by 3/8, 1/4 and 0; then by 0, 1/2 and 1/8."""
     start = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
@@ -186,12 +193,12 @@ def test_drifts_by_hand() -> None:
     first = start + np.array([[3 / 8, 0], [0, -1 / 4], [0, 0]])
     assert made.move(first)
     np.testing.assert_allclose(made.centroids.own_drift, [3 / 8, 1 / 4, 0], rtol=1e-5)
-    np.testing.assert_allclose(made.centroids.near_drift, [1 / 4, 3 / 8, 3 / 8], rtol=1e-5)  # the most of the others
+    np.testing.assert_allclose(near(made), [1 / 4, 3 / 8, 3 / 8], rtol=1e-5)  # the most of the others
     np.testing.assert_allclose(made.centroids.panel_drift, [3 / 8], rtol=1e-5)
     second = first + np.array([[0, 0], [1 / 2, 0], [0, 1 / 8]])
     assert made.move(second)
     np.testing.assert_allclose(made.centroids.own_drift, [3 / 8, 3 / 4, 1 / 8], rtol=1e-5)
-    np.testing.assert_allclose(made.centroids.near_drift, [1 / 4 + 1 / 2, 3 / 8 + 1 / 8, 3 / 8 + 1 / 2], rtol=1e-5)
+    np.testing.assert_allclose(near(made), [1 / 4 + 1 / 2, 3 / 8 + 1 / 8, 3 / 8 + 1 / 2], rtol=1e-5)
     np.testing.assert_allclose(made.centroids.panel_drift, [3 / 8 + 1 / 2], rtol=1e-5)
     np.testing.assert_array_equal(made.centroids.exact, second)
     np.testing.assert_array_equal(made.centroids.panels, packed(second, made.groups))
@@ -200,7 +207,7 @@ def test_drifts_by_hand() -> None:
 def test_centroid_that_is_alone_in_its_panel_has_none_near() -> None:
     made = Panels(np.array([[1.0, 0.0]]))
     made.move(np.array([[0.0, 1.0]]))
-    assert made.centroids.near_drift.tolist() == [0.0]
+    assert near(made).tolist() == [0.0]
     assert made.centroids.own_drift.tolist() == made.centroids.panel_drift.tolist() == [pytest.approx(2**0.5)]
 
 
@@ -211,7 +218,7 @@ def test_drifts_by_loops(k: int, passes: int, seed: int) -> None:
     centroids = unit(rng.normal(size=(k, 3)))
     made = Panels(centroids)
     groups = [group.tolist() for group in made.groups]
-    own, near, whole = [0.0] * k, [0.0] * k, [0.0] * len(groups)
+    own, others, whole = [0.0] * k, [0.0] * k, [0.0] * len(groups)
     for _ in range(passes):
         still = rng.random((k, 1)) < 0.3
         after = np.where(still, centroids, unit(centroids + 0.1 * rng.normal(size=(k, 3))))
@@ -222,10 +229,13 @@ def test_drifts_by_loops(k: int, passes: int, seed: int) -> None:
             whole[p] += max(moved[j] for j in group)
             for j in group:
                 own[j] += moved[j]
-                near[j] += max([moved[other] for other in group if other != j], default=0.0)
+                others[j] += max([moved[other] for other in group if other != j], default=0.0)
     np.testing.assert_allclose(made.centroids.own_drift, own, rtol=1e-12)
-    np.testing.assert_allclose(made.centroids.near_drift, near, rtol=1e-12)
+    np.testing.assert_allclose(near(made), others, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(made.centroids.panel_drift, whole, rtol=1e-12)
+    for j, p in product(range(k), range(len(groups))):
+        if made.centroids.panel_of[j] != p:
+            assert made.centroids.drift[j, p] == pytest.approx(own[j] + whole[p], rel=1e-12)
     assert [group.tolist() for group in made.groups] == groups
 
 
