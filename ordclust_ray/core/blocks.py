@@ -29,7 +29,13 @@ def on_grid(unit: Any) -> Any:
 
 @runtime_checkable
 class Block(Protocol):
-    """Rows of features that stay where they are. Unit rows are in units of the grid: whole numbers up to 2^26."""
+    """Rows of features that stay where they are. Unit rows are in units of the grid: whole numbers up to 2^26.
+
+    Attributes:
+        uses_sketches: whether `assign` leaves rows unread where their sketches tell the nearest centroid.
+    """
+
+    uses_sketches: bool
 
     @property
     def width(self) -> int:
@@ -114,6 +120,8 @@ class CpuBlock:
     Args:
         x: float32, float64, or 16 bits as `kernels` reads them.
     """
+
+    uses_sketches = True
 
     def __init__(self, x: ndarray) -> None:
         if x.ndim != 2:

@@ -26,6 +26,8 @@ class DeviceBlock:
         x: (N, D) floats.
     """
 
+    uses_sketches = False
+
     def __init__(self, x: Tensor) -> None:
         if x.ndim != 2 or not x.is_floating_point():
             raise ValueError(f"features are {x.dtype} of shape {tuple(x.shape)}; they must be rows of floats")

@@ -170,6 +170,8 @@ class Shard:
     def _make_sketch(self, centroids: Float64[ndarray, "K D"]) -> None:
         """Where a sample shows that it is worth it."""
         self._sketchable = False
+        if not all(block.uses_sketches for block, _ in self._blocks()):
+            return
         with blas().limit(limits=1, user_api="blas"):
             rows = np.unique(np.linspace(0, len(self._scales) - 1, SKETCH_SAMPLE).astype(int))
             sketch = Sketch.of_sample(self.take(rows) * np.float32(GRID))

@@ -153,7 +153,8 @@ def shards_of(rows: Tensor, device: str, monkeypatch: pytest.MonkeyPatch, parts:
     """One of compiled blocks, and one of blocks of torch, which a CPU's tensors do not become by themselves."""
     monkeypatch.setattr(shard, "as_block", lambda block: block if isinstance(block, DeviceBlock) else as_block(block))
     blocks, ids = list(rows.tensor_split(parts)), np.arange(len(rows))
-    return Shard(blocks, ids), Shard([DeviceBlock(block.to(device)) for block in blocks], ids, threads=parts)
+    there = [DeviceBlock(block.to(device)) for block in blocks]
+    return Shard(blocks, ids, sketch_from=0), Shard(there, ids, threads=parts, sketch_from=0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -176,6 +177,20 @@ def test_clusterings_of_both_are_the_same(
         ]
         found.append([start.tolist(), numbers, own.assignments.tolist()])
     assert found[1] == found[0]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_sketches_are_made_where_they_are_used(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.normal(size=(500, 3)) @ rng.normal(size=(3, 64))).float()
+    compiled, there = shards_of(rows, device, monkeypatch, 2)
+    for own in (compiled, there):
+        start = STARTS["random"](LocalEngine(own), 5, 0)
+        repulsive_kmeans(LocalEngine(own), start, tolerance=0.0, max_iterations=3)
+    np.testing.assert_array_equal(compiled.assignments, there.assignments)
+    assert compiled.rows_read < 500
+    assert there.rows_read == 500
+    assert (compiled._sketch is None, there._sketch is None) == (False, True)
 
 
 @pytest.mark.parametrize("device", DEVICES)
