@@ -277,7 +277,7 @@ class ClusterFeaturesConfig:
     min_cluster_fraction: float = 0.5
     """The floor of a cluster as a share of n / k: 0.5 is the paper's, 0 is none."""
     init: Literal["k-means++", "k-means||", "k-means", "random"] = "k-means||"
-    """How to start: k-means|| reads all features seven times, k-means++ k times, k-means (the paper's) a sample."""
+    """How to start: k-means|| reads all features a dozen times, k-means++ 2 k times, k-means (the paper's) once."""
     seeds: int = 1
     """Starts of each k; the best objective is kept, and how well they agree is reported as stability."""
     max_iterations: int = 70
@@ -301,6 +301,8 @@ class ClusterFeaturesConfig:
         check("silhouette-sample", self.silhouette_sample, 2)
         check("num-shards", self.num_shards, 0)
         check("cpus-per-shard", self.cpus_per_shard, 0.01)
+        if self.id_column in ("cluster", "similarity", "similarities"):
+            raise InputError(f"--id-column is {self.id_column!r}, as a column of the results is; rename it in the file")
         self.all_k  # noqa: B018  # a mistake shows now
 
     @property

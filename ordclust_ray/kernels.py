@@ -420,8 +420,9 @@ def _search(
                     upper = state.upper[index[q], p] + centroids.panel_drift[p]
                     wanted = not found.known[q, p] and found.possible[q, p]
                     wanted &= found.top[q, panel] - 2 * centroids.error <= upper
+                    wanted &= own >= 0
                 else:
-                    wanted = panel == p
+                    wanted = panel == p and (own >= 0 or found.possible[q, p])
                 if wanted:
                     listed[count] = q
                     count += 1

@@ -103,7 +103,11 @@ def refuse_other_settings(settings: Mapping[str, Any], folder: Path) -> None:
     file = folder / SETTINGS
     if file.exists():
         earlier = json.loads(file.read_text())
-        changed = [f"--{key} was {earlier.get(key)!r}" for key, now in settings.items() if earlier.get(key) != now]
+        changed = [
+            f"--{key.replace('_', '-')} was {earlier.get(key)!r}"
+            for key, now in settings.items()
+            if earlier.get(key) != now
+        ]
         if changed:
             raise InputError(
                 f"run {folder.name!r} was started with other settings: {', '.join(changed)}; name it differently"

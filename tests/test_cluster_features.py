@@ -68,7 +68,8 @@ def test_table_helps_to_choose_k(done: tuple[Path, str]) -> None:
     ]
     assert table.columns.tolist() == measures
     assert table.notna().all().all()
-    assert (table["largest"] + table["smallest"] * (table.index - 1) <= N + table["largest"]).all()
+    assert (table["largest"] + table["smallest"] * (table.index - 1) <= N).all()
+    assert (table["smallest"] >= N // (2 * table.index)).all()
     for k, row in table.iterrows():
         assert re.search(rf"^{k} .*{row['silhouette']:.4f}", done[1], re.MULTILINE), "the table is printed"
 

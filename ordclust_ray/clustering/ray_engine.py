@@ -163,16 +163,19 @@ class RayEngine(ShardedEngine):
     def _answer(self, i: int, answer: Any, ask: Callable[[int], Any], again: bool) -> Any:
         for lives in reversed(range(LIVES)):
             try:
+                if answer is None:
+                    self._replace(i, replay=again)
+                    answer = ask(i)
                 return _raised(answer)
             except RayActorError:
                 if not lives:
                     raise
-                self._replace(i, replay=again)
-                answer = ask(i)
+                answer = None
         raise AssertionError("unreachable")
 
     def _replace(self, i: int, replay: bool) -> None:
-        """A new actor in the place of one that died, in the same state."""
+        """A new actor in the place of one that died, or cannot be reached, in the same state."""
+        ray.kill(self._actors[i])  # or it would keep its CPUs
         self._actors[i] = self._actor_class.remote()
         if replay:
             _raised(self._actors[i].load.remote(self._parts[i], self._threads))

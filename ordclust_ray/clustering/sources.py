@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 BATCH_BYTES = 32 * 1024**2
 """Rows of a file that are in memory at a time, in bytes of their features."""
+ROW = "__row__"
+"""The column of the rows' numbers, beside those of the file."""
 
 
 class Part(Protocol):
@@ -33,7 +35,7 @@ class FilePart(Part, Protocol):
     """Rows of files, with what else the files say of them."""
 
     def rows(self, columns: list[str]) -> Iterator[tuple[pa.RecordBatch, NDArray]]:
-        """The rows in order, some at a time: these columns and `row`, their number; and the features."""
+        """The rows in order, some at a time: these columns and `ROW`, their number; and the features."""
         ...
 
 
@@ -122,14 +124,13 @@ class ParquetPart:
             row = piece.first_row
             with _opened(self.filesystem, piece.path) as file:
                 group = file.metadata.row_group(piece.group)
-                size = max(1, group.total_byte_size // group.num_rows)
-                batch_size = max(1, min(BATCH_BYTES // size, 2**20))
+                batch_size = max(1, min(BATCH_BYTES // _row_bytes(group, self.features), 2**20))
                 wanted = dict.fromkeys([*columns, self.features])
                 for batch in file.iter_batches(batch_size, row_groups=[piece.group], columns=list(wanted)):
                     numbers = pa.array(np.arange(row, row + len(batch)))
                     row += len(batch)
                     yield (
-                        batch.select(columns).append_column("row", numbers),
+                        batch.select(columns).append_column(ROW, numbers),
                         rows_of(batch[self.features], self.features),
                     )
 
@@ -149,16 +150,33 @@ class NpyPart:
     stop: int
 
     def open(self) -> tuple[Any, NDArray[np.int64]]:
-        """See `Part`."""
-        return np.load(self.path, mmap_mode="r")[self.start : self.stop], np.arange(self.start, self.stop)
+        """See `Part`; what cannot be read where it is becomes floats a batch at a time."""
+        mapped = self._mapped()
+        in_place = mapped.flags.c_contiguous and mapped.dtype in (np.float16, np.float32, np.float64)
+        return mapped if in_place else self, np.arange(self.start, self.stop)
+
+    def _mapped(self) -> NDArray:
+        return np.load(self.path, mmap_mode="r")[self.start : self.stop]
+
+    def __iter__(self) -> Iterator[NDArray]:
+        for _, features in self.rows([]):
+            yield features
 
     def rows(self, columns: list[str]) -> Iterator[tuple[pa.RecordBatch, NDArray]]:
         """See `FilePart`; there are no columns."""
-        features = self.open()[0]
-        step = max(1, BATCH_BYTES // (features.itemsize * features.shape[1]))
+        features = self._mapped()
+        step = max(1, BATCH_BYTES // (8 * features.shape[1]))
         for start in range(0, len(features), step):
             part = features[start : start + step]
-            yield pa.record_batch({"row": np.arange(self.start + start, self.start + start + len(part))}), part
+            yield pa.record_batch({ROW: np.arange(self.start + start, self.start + start + len(part))}), part
+
+
+def _row_bytes(group: pq.RowGroupMetaData, features: str) -> int:
+    """Of a row's features in memory, which may be far more than in the file."""
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    sizes = {"INT32": 4, "FLOAT": 4}
+    own = [c.num_values * sizes.get(c.physical_type, 8) for c in chunks if c.path_in_schema.split(".")[0] == features]
+    return max(1, sum(own) // group.num_rows)
 
 
 def rows_of(column: pa.Array, name: str) -> NDArray:
@@ -189,7 +207,11 @@ def rows_of(column: pa.Array, name: str) -> NDArray:
 
 def file_parts(path: str, features: str, num_parts: int, columns: Sequence[str] = ()) -> Sequence[FilePart]:
     """Parts of Parquet files or of a .npy file; see the two functions below."""
-    return npy_parts(path, num_parts) if path.endswith(".npy") else parquet_parts(path, features, num_parts, columns)
+    if not path.endswith(".npy"):
+        return parquet_parts(path, features, num_parts, columns)
+    if columns:
+        raise ValueError(f"{path} has no column {columns[0]!r}: a .npy file has only features")
+    return npy_parts(path, num_parts)
 
 
 def parquet_parts(path: str, features: str, num_parts: int, columns: Sequence[str] = ()) -> list[ParquetPart]:
@@ -202,7 +224,7 @@ def parquet_parts(path: str, features: str, num_parts: int, columns: Sequence[st
         columns: others that have to be there.
 
     Raises:
-        ValueError: there are no such files, or no such column.
+        ValueError: there are no such files, or no such column, or another column holds lists.
     """
     filesystem, root = pyarrow.fs.FileSystem.from_uri(path) if "://" in path else (pyarrow.fs.LocalFileSystem(), path)
     info = filesystem.get_file_info(root)
@@ -219,6 +241,9 @@ def parquet_parts(path: str, features: str, num_parts: int, columns: Sequence[st
             for name in (features, *columns):
                 if name not in opened.schema_arrow.names:
                     raise ValueError(f"{file} has no column {name!r}; it has {', '.join(opened.schema_arrow.names)}")
+                kind = opened.schema_arrow.field(name).type
+                if name != features and pa.types.is_nested(kind):
+                    raise ValueError(f"column {name!r} of {file} is {kind}; it must be one value a row")
             for i in range(opened.num_row_groups):
                 first = groups[-1].first_row + groups[-1].rows if groups else 0
                 rows = opened.metadata.row_group(i).num_rows

@@ -1,5 +1,6 @@
 """Clusterings of the same features for several k and seeds, side by side, and what tells which k to choose."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ordclust_ray.clustering.ray_engine import RayEngine
-from ordclust_ray.clustering.sources import FilePart
+from ordclust_ray.clustering.sources import ROW, FilePart
 from ordclust_ray.core.answers import Rows
 from ordclust_ray.core.blocks import GRID, as_block
 from ordclust_ray.core.metrics import (
@@ -24,9 +26,13 @@ from ordclust_ray.core.metrics import (
     normalized_mutual_information,
     pham_f,
 )
+from ordclust_ray.core.random_keys import another_seed
 from ordclust_ray.core.repulsive_kmeans import Clustering, Rules, cluster_together, floor_size
 from ordclust_ray.core.shard import Shard
 from ordclust_ray.core.starts import STARTS
+
+SILHOUETTE = 2**31
+"""What the seed of the sample is for; starts use small numbers."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,8 @@ def quality_table(engine: RayEngine, study: Study, *, silhouette_sample: int, la
 
 
 def _sample(engine: RayEngine, size: int) -> NDArray[np.float32]:
-    return Rows.first(engine.gather("sample", size, 0), size).features * np.float32(GRID)
+    seed = another_seed(0, SILHOUETTE)
+    return Rows.first(engine.gather("sample", size, seed), size).features * np.float32(GRID)
 
 
 def _silhouette(sample: NDArray[np.float32], centroids: NDArray[np.float64]) -> float:
@@ -178,8 +185,8 @@ def _labelled(part: FilePart, shard: Shard, number: int, label_column: str) -> C
     clusters, start = shard.clusterings[number].labels, 0
     for batch, _ in part.rows([label_column]):
         own = clusters[start : start + len(batch)].tolist()
-        labels = batch[label_column].to_pylist()
-        counts.update((j, label) for j, label in zip(own, labels, strict=True) if label is not None)
+        labels, missing = batch[label_column].to_pylist(), pc.is_null(batch[label_column], nan_is_null=True).to_pylist()
+        counts.update((j, label) for j, label, gone in zip(own, labels, missing, strict=True) if not gone)
         start += len(batch)
     return counts
 
@@ -187,6 +194,7 @@ def _labelled(part: FilePart, shard: Shard, number: int, label_column: str) -> C
 def write_assignments(engine: RayEngine, study: Study, folder: Path, id_column: str) -> None:
     """Parquet folders `k=2`, ...: id, cluster, similarity to its centroid and to all; written by the actors."""
     chosen = [(run.number, run.result.centroids) for run in study.best]
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was interrupted
     for _, centroids in chosen:
         (folder / f"k={len(centroids)}").mkdir(parents=True, exist_ok=True)
     engine.run(_write_part, chosen, folder, id_column)
@@ -202,7 +210,7 @@ def _write_part(
         for batch, features in part.rows([id_column] if id_column else []):
             block = as_block(features)
             scales, _ = block.scales()
-            ids = batch[id_column] if id_column else batch["row"]
+            ids = batch[id_column or ROW]
             for number, centroids in chosen:
                 clusters = shard.clusterings[number].labels[start : start + len(batch)]
                 similarities = block.products(scales, centroids)

@@ -58,18 +58,19 @@ class DeviceBlock:
     def assign(self, scales: ndarray, panels: Panels, state: kernels.Members, totals: Totals) -> int:
         """See `core.blocks.Block`; every row is read."""
         centroids, before = self._here(panels.centroids.exact), state.labels.copy()
-        labels = torch.cat([(unit @ centroids.T).argmax(dim=1).int() for unit in self._parts(scales)])
+        parts = self._parts(scales, len(centroids))
+        labels = torch.cat([(unit @ centroids.T).argmax(dim=1).int() for unit in parts])
         state.labels[:] = labels.cpu().numpy()
-        old = np.flatnonzero(before >= 0)
-        self._add(scales, state.labels, np.arange(len(before)), 1, totals)
-        self._add(scales, before, old, -1, totals)
+        moved = np.flatnonzero(state.labels != before)
+        self._add(scales, state.labels, moved, 1, totals)
+        self._add(scales, before, moved[before[moved] >= 0], -1, totals)
         return len(self._x)
 
     def _add(self, scales: ndarray, labels: Int32[ndarray, "N"], rows: ndarray, sign: int, totals: Totals) -> None:
         sums, counts = totals
         added = torch.zeros(sums.shape, dtype=torch.int64, device=self._x.device)
         clusters = self._here(labels.astype(np.int64))
-        for index in self._here(rows).split(self._rows_a_part):
+        for index in self._here(rows).split(self._rows_a_part()):
             added.index_add_(0, clusters[index], self._unit(self._x[index], self._here(scales)[index]).long())
         sums += sign * added.cpu().numpy()
         counts += sign * np.bincount(labels[rows], minlength=len(counts))
@@ -88,20 +89,21 @@ class DeviceBlock:
     def products(self, scales: ndarray, centroids: Float64[ndarray, "K D"]) -> Float32[ndarray, "N K"]:
         """See `core.blocks.Block`."""
         there = self._here(centroids)
-        return torch.cat([(unit @ there.T * GRID).float() for unit in self._parts(scales)]).cpu().numpy()
+        parts = self._parts(scales, len(centroids))
+        return torch.cat([(unit @ there.T * GRID).float() for unit in parts]).cpu().numpy()
 
     def take(self, scales: ndarray, index: Int64[ndarray, "M"]) -> Float32[ndarray, "M D"]:
         """See `core.blocks.Block`."""
         rows = self._here(index)
         return self._unit(self._x[rows], self._here(scales)[rows]).float().cpu().numpy()
 
-    @property
-    def _rows_a_part(self) -> int:
-        return max(1, PART_BYTES // (8 * self.width))
+    def _rows_a_part(self, num_clusters: int = 1) -> int:
+        return max(1, PART_BYTES // (8 * max(self.width, num_clusters)))
 
-    def _parts(self, scales: ndarray) -> Iterator[Tensor]:
-        """Unit rows in float64, a part at a time."""
-        for x, scale in zip(self._x.split(self._rows_a_part), self._here(scales).split(self._rows_a_part), strict=True):
+    def _parts(self, scales: ndarray, num_clusters: int = 1) -> Iterator[Tensor]:
+        """Unit rows in float64, as many at a time as `PART_BYTES` hold, and their similarities to so many centroids."""
+        rows = self._rows_a_part(num_clusters)
+        for x, scale in zip(self._x.split(rows), self._here(scales).split(rows), strict=True):
             yield self._unit(x, scale)
 
     def _unit(self, x: Tensor, scales: Tensor) -> Tensor:

@@ -32,8 +32,7 @@ class Memberships:
         if self._panels is not None and self.sums.shape != centroids.shape:
             self.labels[:], self._panels = -1, None
         self.before[:] = self.labels
-        if sketch is not None:
-            self._sketches = sketch.rows
+        self._sketches = np.empty((len(self.labels), 0), np.float32) if sketch is None else sketch.rows
         if self._panels is None:
             self.labels[:] = -1
             self.sums, self.counts = np.zeros(centroids.shape, np.int64), np.zeros(len(centroids), np.int64)

@@ -94,7 +94,9 @@ class Panels:
         self._sketch(sketch)
 
     def _sketch(self, sketch: Sketch | None) -> None:
-        if sketch is not None:
+        if sketch is None:
+            self.centroids = self.centroids._replace(sketches=self.centroids.sketches[:, :0])
+        else:
             sketches, outside = sketch.of_centroids(self.centroids.exact), np.zeros_like(self.centroids.outside)
             nowhere = np.zeros((1, sketches.shape[1]), np.float32)
             nowhere[0, -1] = -NOWHERE

@@ -18,6 +18,11 @@ def random_keys(instance_ids: Int64[ndarray, "N"], seed: int) -> UInt64[ndarray,
         return _mix(instance_ids.astype(np.uint64) + _mix(np.full(1, seed, dtype=np.uint64)))
 
 
+def another_seed(seed: int, purpose: int) -> int:
+    """A seed for one of several uses of a seed: those of neighbouring seeds have nothing in common."""
+    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0])
+
+
 def _mix(x: UInt64[ndarray, "N"]) -> UInt64[ndarray, "N"]:
     z = x + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from numpy import ndarray
 
-from ordclust_ray import kernels
 from ordclust_ray.core.answers import BINS, Candidates, ClusterSums, Rows, shift
 from ordclust_ray.core.blocks import GRID, Block, Totals, as_block
 from ordclust_ray.core.memberships import Memberships
@@ -248,12 +247,19 @@ class Shard:
         gone = (own > orders[old]) | ((own == orders[old]) & (self.instance_ids[donors] <= ids[old]))
         rows, old = donors[gone], old[gone]
         before = state.changed()
-        sums, counts = np.zeros((len(orders), self.width), np.int64), np.zeros(len(orders), np.int64)
-        for part in np.array_split(np.arange(len(rows)), len(rows) // TOGETHER + 1):
-            units = self.take(rows[part]).astype(np.int64)
-            np.subtract.at(sums, old[part], units)
-            sums[cluster] += units.sum(axis=0)
-        counts -= np.bincount(old, minlength=len(orders))
+
+        def take_away(block: Block, where: slice) -> Int64[ndarray, "K D"]:
+            gone = np.zeros((len(orders), block.width), np.int64)
+            first, last = np.searchsorted(rows, [where.start, where.stop])
+            for start in range(first, last, TOGETHER):
+                part = slice(start, min(start + TOGETHER, last))
+                units = block.take(self._scales[where], rows[part] - where.start)
+                np.add.at(gone, old[part], units.astype(np.int64))
+            return gone
+
+        sums = -sum(self._map(take_away), start=np.zeros((len(orders), self.width), np.int64))
+        sums[cluster] -= sums.sum(axis=0)
+        counts = -np.bincount(old, minlength=len(orders))
         counts[cluster] += len(rows)
         state.move(rows, cluster, (sums, counts))
         return ClusterSums(sums, counts, state.changed() - before)
@@ -292,7 +298,7 @@ class Shard:
 
     def choose(self, point: int) -> None:
         """Chooses one of the points of the last `potentials`."""
-        self._distances = self._trial[:, point].copy()
+        self._distances, self._trial = self._trial[:, point].copy(), np.empty((0, 0), np.float32)
 
     def race(self, size: int, seed: int) -> Rows:
         """A sample in which an instance counts by its distance: exponential races (Efraimidis & Spirakis 2006)."""
@@ -308,9 +314,15 @@ class Shard:
 
     def cover(self, points: Float64[ndarray, "T D"]) -> int:
         """Chooses all these points; returns the sum of the distances, as `potentials` does."""
-        for start in range(0, len(points), kernels.LANES):
-            self.potentials(points[start : start + kernels.LANES])
-            self._distances = self._trial.min(axis=1)
+        noise = error_bound(points.shape[1])
+
+        def look(block: Block, rows: slice) -> None:
+            for part, where in _in_parts(block, rows):
+                distances = 1 - part.products(self._scales[where], points).max(axis=1, initial=-1)
+                nearest = np.where(distances > noise, distances, 0)
+                self._distances[where] = np.minimum(nearest, self._distances[where])
+
+        self._map(look)
         return int(_total(self._distances))
 
     def tally(self, points: Float64[ndarray, "T D"]) -> Int64[ndarray, "T"]:

@@ -16,6 +16,7 @@ from numpy import ndarray
 from ordclust_ray.core.answers import Rows
 from ordclust_ray.core.blocks import GRID
 from ordclust_ray.core.floor import Engine
+from ordclust_ray.core.random_keys import another_seed
 
 ROUNDS = 5
 """Of k-means||; Bahmani et al. (2012) find five enough."""
@@ -36,7 +37,7 @@ def kmeans_plus_plus(engine: Engine, num_clusters: int, seed: int) -> Float64[nd
         engine.gather("choose", best)
         chosen.append(trials[best])
         if step < num_clusters:
-            trials = _drawn(engine, 2 + int(log(num_clusters)), seed + step)
+            trials = _drawn(engine, 2 + int(log(num_clusters)), another_seed(seed, step))
     return np.stack(chosen)
 
 
@@ -51,7 +52,7 @@ def _drawn(engine: Engine, size: int, seed: int) -> Float64[ndarray, "T D"]:
 def kmeans_parallel(engine: Engine, num_clusters: int, seed: int) -> Float64[ndarray, "K D"]:
     """k-means|| (Bahmani et al. 2012): some 2k instances a round, then plain k-means on the weighted candidates.
 
-    Reads the instances seven times, whatever k is.
+    How often it reads the instances does not depend on k.
     """
     _check(engine, num_clusters)
     engine.gather("restart")
@@ -59,7 +60,7 @@ def kmeans_parallel(engine: Engine, num_clusters: int, seed: int) -> Float64[nda
     for step in range(1, ROUNDS + 1):
         total = float(engine.add("cover", fresh)) * 2.0**-30
         if total > 0:
-            drawn = engine.gather("draw", 2 * num_clusters / total, seed + step)
+            drawn = engine.gather("draw", 2 * num_clusters / total, another_seed(seed, step))
             fresh = _features(Rows.first(drawn, 20 * num_clusters))
             candidates = np.concatenate([candidates, fresh])
     return _means(candidates, num_clusters, seed, engine.add("tally", candidates))

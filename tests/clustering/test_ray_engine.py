@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,36 @@ def test_an_actor_that_always_dies_is_an_error(local_ray: None) -> None:
     engine = RayEngine.from_arrays(features(), num_shards=2, num_cpus=0.1)
     with pytest.raises(ray.exceptions.RayActorError):
         engine.run(_die)
+    engine.close()
+
+
+@dataclass(frozen=True)
+class Fragile:
+    """Features whose second opening kills the process that opens them."""
+
+    folder: Path
+
+    def open(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        times = len(list(self.folder.iterdir()))
+        (self.folder / str(times)).touch()
+        if times == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return features(), np.arange(N)
+
+
+def test_an_actor_that_dies_while_it_is_replaced_is_replaced_again(
+    local_ray: None, tmp_path: Path, alone: tuple[Clustering, NDArray[np.int32]]
+) -> None:
+    engine = RayEngine([Fragile(tmp_path)], num_cpus=0.1)
+    start, rules = kmeans_plus_plus(engine, K, seed=0), Rules(min_size=floor_size(N, K, 0.9), tolerance=0.0)
+
+    def tell(number: int, state: Clustering) -> None:
+        if state.iterations == 2:
+            os.kill(engine.run(_process)[0], signal.SIGKILL)
+
+    cluster_together(engine, {0: (start, replace(rules, max_iterations=8))}, tell)
+    assert len(list(tmp_path.iterdir())) == 3
+    np.testing.assert_array_equal(engine.assignments()[1], alone[1])
     engine.close()
 
 

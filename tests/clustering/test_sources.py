@@ -56,7 +56,7 @@ def test_parts_hold_every_row_once_and_in_order(tmp_path: Path, num_parts: int) 
     np.testing.assert_array_equal(np.concatenate([part.open()[1] for part in parts]), np.arange(29))
     seen = pa.Table.from_batches([batch for part in parts for batch, _ in part.rows(["id"])])
     assert seen["id"].to_pylist() == [f"a{i}" for i in range(20)] + [f"b{i}" for i in range(9)]
-    assert seen["row"].to_pylist() == list(range(29))
+    assert seen[sources.ROW].to_pylist() == list(range(29))
 
 
 def test_parts_are_of_about_the_same_size(tmp_path: Path) -> None:
@@ -70,15 +70,61 @@ def test_rows_come_in_batches_of_bounded_size(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sources, "BATCH_BYTES", 2000)
     (part,) = parquet_parts(str(tmp_path), "features", 1)
     batches = list(part)
-    assert len(batches) >= 5
+    assert max(batch.nbytes for batch in batches) <= 2000
     np.testing.assert_array_equal(np.concatenate(batches)[:, 0], np.arange(1000) * 3 + 1)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "float32", "float64"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_rows_that_the_file_holds_in_little_space_come_in_bounded_batches_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, fixed: bool
+) -> None:
+    values = pa.array((np.arange(2000 * 16) % 2).astype(dtype))
+    column = pa.FixedSizeListArray.from_arrays(values, 16)
+    pq.write_table(
+        pa.table({"features": column if fixed else column.cast(pa.list_(values.type))}), tmp_path / "a.parquet"
+    )
+    monkeypatch.setattr(sources, "BATCH_BYTES", 10_000)
+    (part,) = parquet_parts(str(tmp_path), "features", 1)
+    batches = list(part)
+    assert max(batch.nbytes for batch in batches) <= 10_000
+    np.testing.assert_array_equal(np.concatenate(batches).ravel(), values.to_numpy(zero_copy_only=False))
+
+
+@pytest.mark.parametrize("order", ["int8", "fortran", "big-endian"])
+def test_npy_that_cannot_be_read_where_it_is_comes_in_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    rows = np.random.default_rng(0).integers(1, 100, (300, 4))
+    saved = {
+        "int8": rows.astype(np.int8),
+        "fortran": np.asfortranarray(rows, np.float32),
+        "big-endian": rows.astype(">f4"),
+    }
+    np.save(tmp_path / "x.npy", saved[order])
+    monkeypatch.setattr(sources, "BATCH_BYTES", 800)
+    for part in npy_parts(str(tmp_path / "x.npy"), 2):
+        features, ids = part.open()
+        batches = list(features)
+        assert max(len(batch) for batch in batches) == 25
+        np.testing.assert_array_equal(np.concatenate(batches), rows[ids])
+
+
+def test_what_a_file_has_no_column_for_is_said_at_once(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", ROWS)
+    with pytest.raises(ValueError, match=r"x.npy has no column 'label': a .npy file has only features"):
+        file_parts(str(tmp_path / "x.npy"), "features", 1, ["label"])
+    table = {"features": [[1.0, 2.0]], "label": [[1]]}
+    pq.write_table(pa.table(table), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"column 'label' of .*b.parquet is list<.*>; it must be one value a row"):
+        file_parts(str(tmp_path / "b.parquet"), "features", 1, ["label"])
 
 
 def test_npy_rows(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", ROWS)
     parts = npy_parts(str(tmp_path / "x.npy"), 3)
     np.testing.assert_array_equal(np.concatenate([features for part in parts for _, features in part.rows([])]), ROWS)
-    assert [batch["row"].to_pylist() for part in parts for batch, _ in part.rows([])] == [[0], [1], [2, 3]]
+    assert [batch[sources.ROW].to_pylist() for part in parts for batch, _ in part.rows([])] == [[0], [1], [2, 3]]
     assert isinstance(parts[0].open()[0], np.memmap)
 
 

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ordclust_ray.clustering.engine import LocalEngine
 from ordclust_ray.core.answers import BINS, LEVELS, Candidates, ClusterSums
 from ordclust_ray.core.blocks import GRID, on_grid
 from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.core.shard import TOGETHER, Shard
+from ordclust_ray.core.starts import STARTS
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=60)
 Found: TypeAlias = list[tuple[int, int, int]]
@@ -738,3 +740,29 @@ def test_sample_is_that_of_the_smallest_keys() -> None:
         assert found.keys.tolist() == keys[rows].tolist()
         assert found.instance_ids.tolist() == [ids[row] for row in rows]
         np.testing.assert_array_equal(found.features, shard.take(np.array(rows)))
+
+
+def test_the_floor_reads_the_features_once_for_all_that_move() -> None:
+    features = features_of(3 * TOGETHER, 3)
+    source = Counted(*np.array_split(features, 5))
+    shard, ids = Shard(source, np.arange(len(features))), np.arange(len(features))
+    shard.assign((0, centroids_of(2, 3)))
+    shard.rank_for(centroids_of(2, 3)[1], np.array([True, False]))
+    source.reads = 0
+    moved = shard.move(1, np.array([-1, 0]), np.array([ids.max(), 0]))
+    assert source.reads == 1
+    assert moved.counts[1] > TOGETHER
+    assert moved.sums[1].tolist() == (-moved.sums[0]).tolist()
+    np.testing.assert_array_equal(shard.clusterings[0].sums, exact_sums(shard, 2))
+
+
+@pytest.mark.parametrize("k", [3, 50])
+def test_how_often_a_start_reads_the_features(k: int) -> None:
+    source = Counted(features_of(3000, 8))
+    engine = LocalEngine(Shard(source, np.arange(3000)))
+    reads = {}
+    for name, start in STARTS.items():
+        source.reads = 0
+        start(engine, k, 0)
+        reads[name] = source.reads
+    assert reads == {"k-means++": 2 * k, "k-means||": 12, "k-means": 1, "random": 1}

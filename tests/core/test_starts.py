@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from ordclust_ray.core.answers import Rows
 from ordclust_ray.core.blocks import GRID, on_grid
+from ordclust_ray.core.random_keys import another_seed
 from ordclust_ray.core.repulsive_kmeans import floor_size, repulsive_kmeans
 from ordclust_ray.core.rounding import error_bound
 from ordclust_ray.core.starts import (
@@ -460,3 +461,23 @@ def test_greedy_start_takes_the_best_of_its_trials() -> None:
         chosen = kmeans_plus_plus(engine, 8, seed)
         potentials = [potential(rows, chosen[: j + 1]) for j in range(8)]
         assert all(after < before for before, after in pairwise(potentials))
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_starts_of_neighbouring_seeds_have_nothing_in_common(seed: int) -> None:
+    engine = engine_of(features_of("random", 3000, 5))
+    for name in ("k-means++", "random"):
+        found = [STARTS[name](engine, 20, own) for own in (seed, seed + 1)]
+        shared = {tuple(row) for row in found[0].tolist()} & {tuple(row) for row in found[1].tolist()}
+        assert len(shared) <= 2, name
+    drawn = []
+    for own in (seed, seed + 1):
+        keys: list[float] = []
+        engine.gather("restart")
+        engine.add("cover", random_instances(engine, 1, 0))
+        for step in (1, 2):
+            (rows,) = engine.gather("draw", 0.02, another_seed(own, step))
+            keys += rows.keys.tolist()
+        drawn.append(set(keys))
+    assert min(map(len, drawn)) > 20
+    assert not drawn[0] & drawn[1]
