@@ -1,11 +1,13 @@
 """Features in files: columns of every kind, and what is said of those that cannot be used."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from ordclust_ray.clustering import sources
 from ordclust_ray.clustering.sources import file_parts, npy_parts, parquet_parts, rows_of
@@ -96,7 +98,7 @@ def test_npy_that_cannot_be_read_where_it_is_comes_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     rows = np.random.default_rng(0).integers(1, 100, (300, 4))
-    saved = {
+    saved: dict[str, NDArray[Any]] = {
         "int8": rows.astype(np.int8),
         "fortran": np.asfortranarray(rows, np.float32),
         "big-endian": rows.astype(">f4"),
