@@ -29,7 +29,7 @@ from ordclust_ray.core.metrics import (
 from ordclust_ray.core.random_keys import another_seed
 from ordclust_ray.core.repulsive_kmeans import Clustering, Rules, cluster_together, floor_size
 from ordclust_ray.core.shard import Shard
-from ordclust_ray.core.starts import STARTS
+from ordclust_ray.core.starts import starts_together
 
 SILHOUETTE = 2**31
 """What the seed of the sample is for; starts use small numbers."""
@@ -95,11 +95,11 @@ def run_study(
         on_iteration: is told a number and a state.
     """
     n, plan = engine.num_instances, [(k, seed) for k in all_k for seed in seeds]
-    starts = {}
-    for number, (k, seed) in enumerate(plan):
-        rules = Rules(repulsion, floor_size(n, k, min_cluster_fraction), max_iterations, tolerance)
-        rules.check(k, n)
-        starts[number] = STARTS[init](engine, k, seed), rules
+    rules = {k: Rules(repulsion, floor_size(n, k, min_cluster_fraction), max_iterations, tolerance) for k in all_k}
+    for k in all_k:
+        rules[k].check(k, n)
+    begun = {seed: dict(zip(all_k, starts_together(engine, init, all_k, seed), strict=True)) for seed in seeds}
+    starts = {number: (begun[seed][k], rules[k]) for number, (k, seed) in enumerate(plan)}
     results = cluster_together(engine, starts, on_iteration)
     return Study([Run(number, k, seed, results[number]) for number, (k, seed) in enumerate(plan)])
 

@@ -6,7 +6,7 @@ Legend: K clusters, D features, T trials, C candidates.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log
 
 import numpy as np
@@ -54,6 +54,11 @@ def kmeans_parallel(engine: Engine, num_clusters: int, seed: int) -> Float64[nda
 
     How often it reads the instances does not depend on k.
     """
+    return _means(*_candidates(engine, num_clusters, seed), num_clusters, seed)
+
+
+def _candidates(engine: Engine, num_clusters: int, seed: int) -> tuple[Float64[ndarray, "C D"], Int64[ndarray, "C"]]:
+    """Instances far from each other, and how many instances are nearest to each."""
     _check(engine, num_clusters)
     engine.gather("restart")
     candidates = fresh = random_instances(engine, 1, seed)
@@ -63,17 +68,24 @@ def kmeans_parallel(engine: Engine, num_clusters: int, seed: int) -> Float64[nda
             drawn = engine.gather("draw", 2 * num_clusters / total, another_seed(seed, step))
             fresh = _features(Rows.first(drawn, 20 * num_clusters))
             candidates = np.concatenate([candidates, fresh])
-    return _means(candidates, num_clusters, seed, engine.add("tally", candidates))
+    return candidates, engine.add("tally", candidates)
 
 
 def kmeans_on_sample(
     engine: Engine, num_clusters: int, seed: int, sample_size: int = 10_000
 ) -> Float64[ndarray, "K D"]:
     """Plain k-means (10 starts) on a sample of the instances, of 2k at least: line 2 of algorithm 1."""
-    size = max(sample_size, 2 * num_clusters)
+    return _means(*_sample(engine, num_clusters, seed, sample_size), num_clusters, seed)
+
+
+def _sample(
+    engine: Engine, num_clusters: int, seed: int, sample_size: int = 10_000
+) -> tuple[Float64[ndarray, "C D"], Int64[ndarray, "C"]]:
+    """Instances, each of which counts as one."""
     _check(engine, num_clusters)
+    size = max(sample_size, 2 * num_clusters)
     sample = random_instances(engine, min(size, engine.num_instances), seed)
-    return _means(sample, num_clusters, seed, np.ones(len(sample), np.int64))
+    return sample, np.ones(len(sample), np.int64)
 
 
 def random_instances(engine: Engine, num_clusters: int, seed: int) -> Float64[ndarray, "K D"]:
@@ -99,8 +111,25 @@ STARTS: dict[str, Callable[[Engine, int, int], Float64[ndarray, "K D"]]] = {
 }
 
 
+def starts_together(engine: Engine, init: str, all_k: Sequence[int], seed: int) -> list[Float64[ndarray, "_ D"]]:
+    """A start for each number of clusters; the instances are read as often as for the largest alone.
+
+    Args:
+        engine: holds the instances.
+        init: a name of `STARTS`.
+        all_k: numbers of clusters.
+        seed: of all of them.
+    """
+    most = max(all_k)
+    if init in ("k-means++", "random"):  # the first ones of a longer list are a start, too
+        found = STARTS[init](engine, most, seed)
+        return [found[:k] for k in all_k]
+    points, weights = {"k-means||": _candidates, "k-means": _sample}[init](engine, most, seed)
+    return [_means(points, weights, k, seed) for k in all_k]
+
+
 def _means(
-    points: Float64[ndarray, "C D"], num_clusters: int, seed: int, weights: Int64[ndarray, "C"]
+    points: Float64[ndarray, "C D"], weights: Int64[ndarray, "C"], num_clusters: int, seed: int
 ) -> Float64[ndarray, "K D"]:
     """Weighted sums of the clusters of plain k-means; repeated points where fewer are distinct than clusters."""
     # Takes seconds, which processes that do not start a clustering save.

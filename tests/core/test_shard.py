@@ -17,7 +17,7 @@ from ordclust_ray.core.answers import BINS, LEVELS, Candidates, ClusterSums
 from ordclust_ray.core.blocks import GRID, on_grid
 from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.core.shard import TOGETHER, Shard
-from ordclust_ray.core.starts import STARTS
+from ordclust_ray.core.starts import STARTS, starts_together
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=60)
 Found: TypeAlias = list[tuple[int, int, int]]
@@ -766,3 +766,7 @@ def test_how_often_a_start_reads_the_features(k: int) -> None:
         start(engine, k, 0)
         reads[name] = source.reads
     assert reads == {"k-means++": 2 * k, "k-means||": 12, "k-means": 1, "random": 1}
+    for name in STARTS:
+        source.reads = 0
+        starts_together(engine, name, [2, k, 3], 0)
+        assert source.reads == reads[name], "no more than for the largest"

@@ -22,6 +22,7 @@ from ordclust_ray.core.starts import (
     kmeans_on_sample,
     kmeans_plus_plus,
     random_instances,
+    starts_together,
 )
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=60)
@@ -481,3 +482,19 @@ def test_starts_of_neighbouring_seeds_have_nothing_in_common(seed: int) -> None:
         drawn.append(set(keys))
     assert min(map(len, drawn)) > 20
     assert not drawn[0] & drawn[1]
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_starts_for_several_numbers_of_clusters(name: str) -> None:
+    engine = engine_of(features_of("random", 400, 5), 3)
+    found = starts_together(engine, name, [4, 9, 1, 6], 3)
+    assert [len(start) for start in found] == [4, 9, 1, 6]
+    np.testing.assert_array_equal(found[1], STARTS[name](engine, 9, 3))
+    for k, start in zip([4, 9, 1, 6], found, strict=True):
+        assert len(np.unique(start, axis=0)) == k
+        if name in ("random", "k-means"):
+            np.testing.assert_array_equal(start, STARTS[name](engine, k, 3))
+    if name != "random":
+        rows = unit(features_of("random", 400, 5))
+        several = potential(rows, found[3])
+        assert several < 1.15 * potential(rows, STARTS[name](engine, 6, 3))
