@@ -277,8 +277,7 @@ class ClusterFeaturesConfig:
     min_cluster_fraction: float = 0.5
     """The floor of a cluster as a share of n / k: 0.5 is the paper's, 0 is none."""
     init: Literal["k-means++", "k-means||", "k-means", "random"] = "k-means||"
-    """How to start, all k together: k-means|| reads the features 12 times, k-means++ 2 k times, k-means (the paper's)
-    once."""
+    """How to start; k-means|| reads all features 12 times, k-means++ 2 k times, k-means (the paper's) once."""
     seeds: int = 1
     """Starts of each k; the best objective is kept, and how well they agree is reported as stability."""
     max_iterations: int = 70
