@@ -107,8 +107,9 @@ def test_the_run_is_recorded(done: tuple[Path, str]) -> None:
 
 
 def test_a_finished_run_says_its_results_again(
-    done: tuple[Path, str], digits: Path, capsys: pytest.CaptureFixture[str]
+    done: tuple[Path, str], digits: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it in other tests of this process
     again = ["--num-shards", "3", *COLUMNS, *SETTINGS]
     cluster_features.main([*flags(digits, done[0], *again), "--k", "2..12"])
     out = capsys.readouterr().out
