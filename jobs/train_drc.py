@@ -47,8 +47,9 @@ def main(arguments: list[str]) -> None:
             else:
                 run(recipe, config, source, tracker, folder)
     except TooManyBrokenError as error:
-        error.broken.to_csv(config.run.storage_path / name / "broken_images.csv")
-        stop(f"{error}; all of them in {config.run.storage_path / name / 'broken_images.csv'}")
+        broken = config.run.storage_path / name / "broken_images.csv"
+        error.broken.to_csv(broken)
+        stop(f"{error}; all of them in {broken}")
     except InputError as error:
         stop(str(error))
     except (TrainingStopped, KeyboardInterrupt) as error:

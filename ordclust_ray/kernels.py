@@ -418,9 +418,8 @@ def _search(
                 panel = centroids.panel_of[own] if own >= 0 else p
                 if others:
                     upper = state.upper[index[q], p] + centroids.panel_drift[p]
-                    wanted = not found.known[q, p] and found.possible[q, p]
+                    wanted = own >= 0 and not found.known[q, p] and found.possible[q, p]
                     wanted &= found.top[q, panel] - 2 * centroids.error <= upper
-                    wanted &= own >= 0
                 else:
                     wanted = panel == p and (own >= 0 or found.possible[q, p])
                 if wanted:

@@ -249,13 +249,13 @@ class Shard:
         before = state.changed()
 
         def take_away(block: Block, where: slice) -> Int64[ndarray, "K D"]:
-            gone = np.zeros((len(orders), block.width), np.int64)
+            taken = np.zeros((len(orders), block.width), np.int64)
             first, last = np.searchsorted(rows, [where.start, where.stop])
             for start in range(first, last, TOGETHER):
                 part = slice(start, min(start + TOGETHER, last))
                 units = block.take(self._scales[where], rows[part] - where.start)
-                np.add.at(gone, old[part], units.astype(np.int64))
-            return gone
+                np.add.at(taken, old[part], units.astype(np.int64))
+            return taken
 
         sums = -sum(self._map(take_away), start=np.zeros((len(orders), self.width), np.int64))
         sums[cluster] -= sums.sum(axis=0)
@@ -287,14 +287,17 @@ class Shard:
 
         The distance is 1 - similarity, half the squared Euclidean one; sums are in units of 2^-30.
         """
-        noise = error_bound(points.shape[1])
 
         def look(block: Block, rows: slice) -> Float32[ndarray, "_ T"]:
-            distances = 1 - block.products(self._scales[rows], points)
-            return np.minimum(np.where(distances > noise, distances, 0), self._distances[rows, None])
+            return np.minimum(self._distance(block.products(self._scales[rows], points)), self._distances[rows, None])
 
         self._trial = np.concatenate([*self._map(look), np.empty((0, len(points)), np.float32)])
         return _total(self._trial)
+
+    def _distance(self, similarities: Float32[ndarray, "..."]) -> Float32[ndarray, "..."]:
+        """1 - similarity; 0 where that may be rounding."""
+        distances = 1 - similarities
+        return np.where(distances > error_bound(self.width), distances, 0)
 
     def choose(self, point: int) -> None:
         """Chooses one of the points of the last `potentials`."""
@@ -314,12 +317,10 @@ class Shard:
 
     def cover(self, points: Float64[ndarray, "T D"]) -> int:
         """Chooses all these points; returns the sum of the distances, as `potentials` does."""
-        noise = error_bound(points.shape[1])
 
         def look(block: Block, rows: slice) -> None:
             for part, where in _in_parts(block, rows):
-                distances = 1 - part.products(self._scales[where], points).max(axis=1, initial=-1)
-                nearest = np.where(distances > noise, distances, 0)
+                nearest = self._distance(part.products(self._scales[where], points).max(axis=1, initial=-1))
                 self._distances[where] = np.minimum(nearest, self._distances[where])
 
         self._map(look)

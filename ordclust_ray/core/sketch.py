@@ -9,6 +9,7 @@ Legend: N rows, D features, K centroids, V directions, S = V + 1 numbers of a sk
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -55,10 +56,15 @@ class Sketch:
 
     def of_centroids(self, centroids: Float64[ndarray, "K D"]) -> Float32[ndarray, "K _"]:
         """Sketches of centroids: coordinates whose combination of the directions is next to each, and how near."""
-        v_DV = self.directions
-        coordinates = np.linalg.solve(v_DV.T @ v_DV, v_DV.T @ centroids.T).T.astype(np.float32)
-        outside = np.linalg.norm(centroids - coordinates.astype(np.float64) @ v_DV.T, axis=1) * (1 + 2.0**-20)
+        coordinates = (centroids @ self._onto.T).astype(np.float32)
+        nearest = coordinates.astype(np.float64) @ self.directions.T
+        outside = np.linalg.norm(centroids - nearest, axis=1) * (1 + 2.0**-20)
         return np.concatenate([coordinates, outside[:, None].astype(np.float32)], axis=1)
+
+    @cached_property
+    def _onto(self) -> Float64[ndarray, "V D"]:
+        """What gives a vector's coordinates; the same in each pass."""
+        return np.linalg.solve(self.directions.T @ self.directions, self.directions.T)
 
     @property
     def error(self) -> float:
