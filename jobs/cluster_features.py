@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from cli import parse, stop
 
@@ -14,6 +13,8 @@ from ordclust_ray.config import ClusterFeaturesConfig
 
 RECIPES = {"default": ClusterFeaturesConfig}
 QUALITY = "quality.csv"
+OF_THE_MACHINES = ("num_shards", "cpus_per_shard")
+"""The result does not depend on them."""
 SECONDS_BETWEEN_LINES = 10.0
 
 if __name__ == "__main__":
@@ -28,8 +29,8 @@ from ordclust_ray.clustering.sources import file_parts
 from ordclust_ray.clustering.study import Study, quality_table, run_study, write_assignments, write_centroids
 from ordclust_ray.config import InputError
 from ordclust_ray.core.repulsive_kmeans import Clustering
-from ordclust_ray.figures import quality_curves
-from ordclust_ray.run import SETTINGS, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.figures.quality import quality_curves
+from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, start_ray, write_once
 from ordclust_ray.tracking import Tracker
 
 
@@ -39,26 +40,20 @@ def main(arguments: list[str]) -> None:
         stop("--features is missing; it must be a Parquet file, a folder of them, or a .npy file")
     name = name_of(config.run, "features")
     try:
-        with opened(config.run, name, kept(config)) as (folder, tracker):
+        with opened(config.run, name, kept(config, OF_THE_MACHINES)) as (folder, tracker):
             output = folder / "results"
             if tracker.finished and (output / QUALITY).exists():
                 print(f"run {name} is finished; its results:")
             else:
                 start_ray()
                 with contextlib.closing(open_engine(config)) as engine:
-                    write_once(folder / SETTINGS, kept(config))
+                    write_once(folder / SETTINGS, kept(config, OF_THE_MACHINES))
                     run(config, engine, tracker, output)
             say_results(tracker, output)
     except InputError as error:
         stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted")
-
-
-def kept(config: ClusterFeaturesConfig) -> dict[str, Any]:
-    """The settings that a run keeps; its result does not depend on the others."""
-    free = {"num_shards", "cpus_per_shard", "run.name", "run.storage", "run.tracking_uri"}
-    return {key: value for key, value in config.flat().items() if key not in free}
 
 
 def open_engine(config: ClusterFeaturesConfig) -> RayEngine:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli import parse, stop
+from cli import parse
 
-from ordclust_ray.recipes import RECIPES
+from ordclust_ray.recipes.drc import RECIPES
 
 DEFAULT = "digits"
 
@@ -18,84 +18,39 @@ if __name__ == "__main__":
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray is imported: it reads this once
 
 import pandas as pd
+import training
 
-from ordclust_ray.config import DrcConfig, InputError
-from ordclust_ray.data.prepare import Prepared, TooManyBrokenError, open_checked, prepare
+from ordclust_ray.config import DrcConfig
+from ordclust_ray.data.prepare import Prepared, open_checked, prepare
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import build_estimator, estimate_ranks, save_estimator
-from ordclust_ray.evaluation import RESULTS, Results, evaluate, sample_images
-from ordclust_ray.preflight import preflight
 from ordclust_ray.progress import ProgressBar, Watcher
-from ordclust_ray.run import SETTINGS, name_of, opened, recorded, start_ray, write_once
-from ordclust_ray.showing import run_figures
+from ordclust_ray.reports.drc_figures import run_figures
+from ordclust_ray.reports.drc_table import evaluate, sample_images
+from ordclust_ray.reports.results import Results
+from ordclust_ray.run import SETTINGS, kept, recorded, refuse_other_data, write_once
 from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.checkpoint import Restored, load_references, restore
 from ordclust_ray.training.drc_orid import Problem
-from ordclust_ray.training.fit import TrainingStopped, fit
-from ordclust_ray.training.worker import TrainJob
+from ordclust_ray.training.fit import fit
+from ordclust_ray.training.orid_worker import TrainJob, train_orid
 
 
 def main(arguments: list[str]) -> None:
-    recipe, config = parse(RECIPES, DEFAULT, arguments)
-    name = name_of(config.run, recipe)
-    try:
-        source = open_checked(config)
-        with opened(config.run, name, kept(config)) as (folder, tracker):
-            if tracker.finished and (folder / "results" / RESULTS).exists():
-                print(f"run {name} is finished; its results:")
-                say_results(Results.read(folder / "results"), tracker, folder)
-            else:
-                run(recipe, config, source, tracker, folder)
-    except TooManyBrokenError as error:
-        broken = config.run.storage_path / name / "broken_images.csv"
-        error.broken.to_csv(broken)
-        stop(f"{error}; all of them in {broken}")
-    except InputError as error:
-        stop(str(error))
-    except (TrainingStopped, KeyboardInterrupt) as error:
-        stop(f"{str(error) or 'interrupted'}; continue with --run.name {name} and the same settings")
+    training.train(*parse(RECIPES, DEFAULT, arguments), open_checked, run)
 
 
-def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder: Path) -> None:
+def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder: Path, use_gpu: bool) -> Results:
     """From a checked source to results; what cannot be used is known before the run is recorded."""
-    start_ray()
-    lines, use_gpu = preflight(config.training, config.run.storage_path)
-    print("\n".join(lines), flush=True)
     prepared = prepare(source, config)
     print(f"{len(prepared.manifest)} images, {prepared.train.count()} to train on, {len(prepared.broken)} broken")
-    refuse_other_data(prepared, folder)
+    refuse_other_data(
+        folder, images=len(prepared.manifest), fingerprint=prepared.fingerprint(), what="images, ranks or split"
+    )
     write_once(folder / SETTINGS, kept(config))
     with recorded(tracker, {"recipe": recipe, **config.flat()}):
         checkpoint = train(config, prepared, tracker, folder.name, use_gpu)
-        results = conclude(config, prepared, restore(checkpoint), load_references(checkpoint), tracker, folder)
-    say_results(results, tracker, folder)
-
-
-def say_results(results: Results, tracker: Tracker, folder: Path) -> None:
-    """The end of the output: the table, and where everything is."""
-    print(f"\n{results.table()}\n\nresults: {folder / 'results'}")
-    print(f"MLflow:  {tracker.where()}   (run {folder.name})", flush=True)
-
-
-def refuse_other_data(prepared: Prepared, folder: Path) -> None:
-    """Checkpoints hold the clusters of given instances, and nobody may move between training and test."""
-    file, now = folder / "data.json", {"images": len(prepared.manifest), "sha256": prepared.fingerprint()}
-    if file.exists() and (earlier := json.loads(file.read_text())) != now:
-        raise InputError(
-            f"run {folder.name!r} was started with other images, ranks or split ({earlier['images']} usable images "
-            f"then, {now['images']} now); name it differently"
-        )
-    write_once(file, now)
-
-
-def kept(config: DrcConfig) -> dict[str, Any]:
-    """The settings that a run keeps. Data may move, `refuse_other_data` knows them; machines may change: results then
-    differ as those of two seeds do.
-    """
-    free = {"run.name", "run.storage", "run.tracking_uri", "data.path"} | {
-        f"training.{name}" for name in ("max_failures", "num_workers", "cpus_per_worker", "threads_per_worker")
-    }
-    return {key: value for key, value in config.flat().items() if key not in free}
+        return conclude(config, prepared, restore(checkpoint), load_references(checkpoint), tracker, folder)
 
 
 def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, use_gpu: bool) -> Path:
@@ -104,7 +59,16 @@ def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, us
     done = tracker.logged_epochs()
     with Watcher(ProgressBar(config.training.epochs, len(done)), tracker.epoch, done) as watcher:
         job = TrainJob(config, problem, watcher.monitor)
-        return fit(job, prepared.train, name=name, use_gpu=use_gpu)
+        return fit(
+            train_orid,
+            job,
+            prepared.train,
+            name=name,
+            training=config.training,
+            epochs=config.training.epochs,
+            run=config.run,
+            use_gpu=use_gpu,
+        )
 
 
 def conclude(
@@ -116,10 +80,7 @@ def conclude(
     folder: Path,
 ) -> Results:
     """Estimates the held-out ranks, and writes results, figures and model into the run's folder and into MLflow."""
-    logged = tracker.logged_epochs()
-    for record in trained.history:  # a driver that was killed may have left one out
-        if record["epoch"] not in logged:
-            tracker.epoch(record)
+    tracker.missing_epochs(trained.history)
     output = folder / "results"
     output.mkdir(exist_ok=True)
     assert trained.centroids is not None, "the last checkpoint has centroids, at k = 1 the mean"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import ray
 
-from ordclust_ray.config import InputError, TrainingConfig
+from ordclust_ray.config import InputError, WorkersConfig
 
 
-def preflight(training: TrainingConfig, storage: Path) -> tuple[list[str], bool]:
+def preflight(training: WorkersConfig, storage: Path) -> tuple[list[str], bool]:
     """Says what the run will use.
 
     Args:

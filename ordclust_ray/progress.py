@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import ray
@@ -17,7 +17,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ordclust_ray.board import Board
-from ordclust_ray.core.orid_losses import METRICS
 
 SECONDS_BETWEEN_STEPS = 0.5
 SECONDS_BETWEEN_LINES = 10.0
@@ -30,12 +29,12 @@ class Monitor:
         self._board = board
         self._told = 0.0
 
-    def step(self, epoch: int, step: int, steps: int, metrics: Tensor) -> None:
+    def step(self, epoch: int, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         """Tells of a step, at most twice a second: only then the losses leave the device."""
         if time.monotonic() - self._told >= SECONDS_BETWEEN_STEPS:
             self._told = time.monotonic()
-            losses = dict(zip(METRICS, metrics.tolist(), strict=True))
-            self._board.step.remote({"epoch": epoch + 1, "step": step, "steps": steps, **losses})
+            now = {name: float(loss) for name, loss in losses.items()}
+            self._board.step.remote({"epoch": epoch + 1, "step": step, "steps": steps, **now})
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Tells of an epoch, and waits until the board has it; without a board the driver reads the checkpoint."""
@@ -93,15 +92,28 @@ class ProgressBar:
             self.bar.close()
 
 
+WORDS = {
+    "reconstruction": "rec {:.3f}",
+    "comparison": "com {:.3f}",
+    "pair_accuracy": "pairs right {:.0%}",
+    "instance_discrimination": "instances {:.3f}",
+    "feature_decorrelation": "decorrelation {:.3f}",
+    "orthogonality": "orthogonality {:.2f}",
+    "centroid_affinity": "CA {:+.2f}",
+    "changed": "moved {:.1%}",
+    "silhouette": "silhouette {:.2f}",
+    "acc": "ACC {:.1%}",
+    "nmi": "NMI {:.2f}",
+}
+
+
 def describe(record: dict[str, Any]) -> str:
-    """The losses of a step or an epoch, and the clusters where they are new, in a few words."""
-    words = [f"rec {record['reconstruction']:.3f}", f"com {record['comparison']:.3f}"]
-    words += [f"pairs right {record['pair_accuracy']:.0%}"]
-    if "centroid_affinity" in record:
-        words += [f"CA {record['centroid_affinity']:+.2f}", f"moved {record['changed']:.1%}"]
-    if "nmi" in record:
-        words += [f"NMI {record['nmi']:.2f}"]
-    return ", ".join(words)
+    """The losses of a step or an epoch, and the clusters where they are new, in a few words.
+
+    >>> describe({"epoch": 3, "reconstruction": 0.25, "centroid_affinity": -0.3})
+    'rec 0.250, CA -0.30'
+    """
+    return ", ".join(words.format(record[name]) for name, words in WORDS.items() if name in record)
 
 
 class Watcher:

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 import ray.data
 from filelock import FileLock, Timeout
 
-from ordclust_ray.config import InputError, RunConfig
+from ordclust_ray.config import MACHINES, InputError, JobConfig, RunConfig
 from ordclust_ray.preflight import make_storage
 from ordclust_ray.tracking import Tracker, resolve_uri
 
@@ -112,6 +112,33 @@ def refuse_other_settings(settings: Mapping[str, Any], folder: Path) -> None:
             raise InputError(
                 f"run {folder.name!r} was started with other settings: {', '.join(changed)}; name it differently"
             )
+
+
+def kept(config: JobConfig, free: Collection[str] = MACHINES) -> dict[str, Any]:
+    """The settings that a run keeps. Data may move, `refuse_other_data` knows them."""
+    moving = {"run.name", "run.storage", "run.tracking_uri", "data.path", *free}
+    return {key: value for key, value in config.flat().items() if key not in moving}
+
+
+def refuse_other_data(folder: Path, *, images: int, fingerprint: str, what: str) -> None:
+    """Checkpoints belong to given instances, and nobody may move among them.
+
+    Args:
+        folder: of the run.
+        images: usable ones.
+        fingerprint: of what the run depends on.
+        what: that is, in words.
+
+    Raises:
+        InputError: the run was started with others.
+    """
+    file, now = folder / "data.json", {"images": images, "sha256": fingerprint}
+    if file.exists() and (earlier := json.loads(file.read_text())) != now:
+        raise InputError(
+            f"run {folder.name!r} was started with other {what} ({earlier['images']} usable images "
+            f"then, {now['images']} now); name it differently"
+        )
+    write_once(file, now)
 
 
 def write_once(file: Path, values: Mapping[str, Any]) -> None:

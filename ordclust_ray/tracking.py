@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from mlflow.types import Schema, TensorSpec
 from ordclust_ray.config import InputError
 
 if TYPE_CHECKING:
-    from ordclust_ray.core.rank_estimator import RankEstimator
+    from torch import nn
 
 ALIAS = "newest"
 PACKAGES = ("ordclust_ray", "ray", "torch", "mlflow", "numpy", "scikit-learn")
@@ -77,11 +77,40 @@ class Tracker:
 
     def logged_epochs(self) -> set[int]:
         """Epochs that are recorded already, by an earlier attempt too."""
-        return {metric.step for metric in self._client.get_metric_history(self.run_id, "pair_accuracy")}
+        return {metric.step for metric in self._client.get_metric_history(self.run_id, "seconds")}
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """The numbers of an epoch's record, all or none of them; the epoch is MLflow's step."""
         self.metrics({name: v for name, v in record.items() if isinstance(v, int | float)}, record["epoch"])
+
+    def missing_epochs(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Records the epochs that are not recorded yet: a driver that was killed may have left some out."""
+        logged = self.logged_epochs()
+        for record in history:
+            if record["epoch"] not in logged:
+                self.epoch(record)
+
+    def alike(
+        self, parameters: Mapping[str, Any], free: Collection[str]
+    ) -> list[tuple[Mapping[str, str], Mapping[str, float]]]:
+        """Parameters and metrics of this run and of the experiment's finished ones that differ in free ones alone.
+
+        Args:
+            parameters: of this run.
+            free: names of those that may differ.
+        """
+        fixed = {key: str(value) for key, value in parameters.items() if key not in free}
+        with _usable(self.uri):
+            runs = [
+                run
+                for run in self._client.search_runs([self.experiment_id])
+                if run.info.run_id == self.run_id or run.info.status == "FINISHED"
+            ]
+        return [
+            (run.data.params, run.data.metrics)
+            for run in runs
+            if all(run.data.params.get(key) == value for key, value in fixed.items())
+        ]
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Numbers; those that are not finite are left out."""
@@ -100,11 +129,11 @@ class Tracker:
         with _usable(self.uri):
             self._client.log_artifact(self.run_id, str(file))
 
-    def model(self, estimator: "RankEstimator", images: np.ndarray, registered_name: str) -> int:
+    def model(self, network: "nn.Module", images: np.ndarray, registered_name: str) -> int:
         """Logs the network as a torch export (no pickle) with its signature, and registers it.
 
         Args:
-            estimator: images in, rank and cluster out.
+            network: images in, two numbers out: the rank and the cluster, or the cluster and the distance to it.
             images: (n, S, S, 3) uint8 example, n >= 2.
             registered_name: in the model registry; the newest version has the alias "newest".
 
@@ -117,7 +146,7 @@ class Tracker:
         )
         with mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
             logged = mlflow.pytorch.log_model(
-                estimator,
+                network,
                 name="model",
                 signature=signature,
                 input_example=images[:2],

@@ -13,7 +13,7 @@ import pytest
 from cli import parse
 
 from ordclust_ray.config import DrcConfig
-from ordclust_ray.recipes import RECIPES
+from ordclust_ray.recipes.drc import RECIPES
 
 JOBS = Path(__file__).parents[1] / "jobs"
 
@@ -124,7 +124,7 @@ WRONG = {
     "one of several": ("--data.image-size 65", ["--data.image-size is 65; it must be one of 16, 32, 64, 128"]),
     "two settings together": (
         "--training.num-workers 40",
-        ["--training.batch-size is 64; 40 workers need at least 2 pairs each"],
+        ["--training.batch-size is 64; 40 workers need at least 2 each"],
     ),
     "name of a run": ("--run.name a/b", ["--run.name is 'a/b'; it may hold letters, digits"]),
     "missing value": ("--training.batch-size", ["--training.batch-size", "Expected 1 value"]),
@@ -186,7 +186,7 @@ def test_nothing_is_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
 RUN_JOBS = """
 import contextlib, io, json, sys
 from cli import parse
-from ordclust_ray.recipes import RECIPES
+from ordclust_ray.recipes.drc import RECIPES
 for arguments in (["nosuch"], ["--training.batch-size", "1"]):
     with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
         parse(RECIPES, "digits", arguments)
@@ -261,7 +261,7 @@ def test_wrong_input_starts_no_ray(ended: Ended) -> None:
         ("path", r"--data.path is '.*/nowhere'; there is no such file or folder"),
         ("column", r".*/ranks.csv has no column 'age'; its columns are 'image', 'rank'"),
         ("rank", r"column 'rank' has 1 missing or non-numeric ranks; the first is 'tall' at .*/b.png"),
-        ("group", r"--data.group-column is 'kind', which means nothing for --data.path digits"),
+        ("group", r"digits has no column 'kind'; its columns are 'rank', 'label'"),
         ("csv that is a folder", r".*/odd/ranks.csv is not a CSV file: .*"),
         ("store", r"MLflow's store nonsense://x cannot be used: .*"),
         ("csv", r".*/ranks.csv.*[Ee]xpected 2 fields in line 3, saw 3.*"),

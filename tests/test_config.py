@@ -18,7 +18,7 @@ from ordclust_ray.config import (
     RunConfig,
     TrainingConfig,
 )
-from ordclust_ray.recipes import RECIPES
+from ordclust_ray.recipes.drc import RECIPES
 
 SECTIONS: dict[str, Any] = {
     "data": DataConfig,
@@ -132,7 +132,7 @@ def test_other_image_sizes(size: int) -> None:
 
 def test_each_worker_needs_two_pairs() -> None:
     assert TrainingConfig(batch_size=8, num_workers=4).num_workers == 4
-    with pytest.raises(ValueError, match=r"^--training.batch-size is 7; 4 workers need at least 2 pairs each$"):
+    with pytest.raises(ValueError, match=r"^--training.batch-size is 7; 4 workers need at least 2 each$"):
         TrainingConfig(batch_size=7, num_workers=4)
 
 

@@ -8,7 +8,7 @@ import pytest
 from job import environment
 
 from ordclust_ray.config import InputError
-from ordclust_ray.run import only_driver
+from ordclust_ray.run import only_driver, refuse_other_data
 
 ENDS_WHILE_A_THREAD_COLLECTS = """
 import gc, threading, time
@@ -50,3 +50,12 @@ def test_a_collection_while_ray_shuts_down_does_not_fail_the_job() -> None:
     command = [sys.executable, "-c", ENDS_WHILE_A_THREAD_COLLECTS]
     ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    for _ in range(2):  # the same again
+        refuse_other_data(tmp_path, images=101, fingerprint="a", what="images")
+    with pytest.raises(InputError, match=r"other images \(101 usable images then, 101 now\); name it differently"):
+        refuse_other_data(tmp_path, images=101, fingerprint="b", what="images")
+    with pytest.raises(InputError, match=r"other images \(101 usable images then, 99 now\)"):
+        refuse_other_data(tmp_path, images=99, fingerprint="a", what="images")

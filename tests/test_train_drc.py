@@ -4,7 +4,6 @@ import contextlib
 import json
 import sqlite3
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import job
@@ -18,9 +17,6 @@ import train_drc
 from conftest import ClusterRun
 from mlflow import MlflowClient
 from PIL import Image
-
-from ordclust_ray.config import InputError
-from ordclust_ray.data.prepare import Prepared
 
 ARTIFACTS = {
     "assignments.parquet", "centroids.parquet", "results.json", "history.json", "broken_images.csv",
@@ -138,15 +134,6 @@ def test_known_name_with_other_settings_is_refused(
         "error: run 'undisturbed' was started with other settings: --clustering.repulsion was 0.1; "
         "name it differently\n"
     )
-
-
-def test_other_data_are_refused(prepared: Prepared, tmp_path: Path) -> None:
-    train_drc.refuse_other_data(prepared, tmp_path)
-    train_drc.refuse_other_data(prepared, tmp_path)  # the same again
-    manifest = prepared.manifest.copy()
-    manifest.loc[manifest.index[7], "rank"] = 3.5
-    with pytest.raises(InputError, match=r"other images, ranks or split \(101 usable images then, 101 now\)"):
-        train_drc.refuse_other_data(replace(prepared, manifest=manifest), tmp_path)
 
 
 def test_killed_worker_and_killed_driver_change_nothing(

@@ -20,9 +20,11 @@ def nearest_pixels(
     return neighbours.predict(_flat(images))
 
 
-def pixel_clusters(images: UInt8[ndarray, "n S S 3"], num_clusters: int, seed: int) -> Int[ndarray, "n"]:
-    """Plain k-means on pixels, 10 starts."""
-    return KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(_flat(images)).astype(np.int64)
+def pixel_clusters(
+    images: UInt8[ndarray, "n S S 3"], num_clusters: int, seed: int, starts: int = 10
+) -> Int[ndarray, "n"]:
+    """Plain k-means on pixels."""
+    return KMeans(num_clusters, n_init=starts, random_state=seed).fit_predict(_flat(images)).astype(np.int64)
 
 
 def _flat(images: UInt8[ndarray, "n S S 3"]) -> Float[ndarray, "n D"]:

@@ -5,32 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import ray
 import ray.data
 from numpy.typing import NDArray
-from ray.data.context import ShuffleStrategy
 from ray.data.expressions import col
 
 from ordclust_ray.config import DrcConfig, InputError
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.random_keys import random_keys
-from ordclust_ray.data.images import decode_batch
+from ordclust_ray.data.decoded import as_text, decoded_images, joined, sort_keys
 from ordclust_ray.data.readers import Source, open_source
 
 MAX_LEVELS = 1000
-FEW_BLOCKS = 200
-"""Up to here a sort that the driver plans takes 0.1 s, where Ray's default starts processes for 6 s and more. The plan
-has the square of the blocks as parts, too many for more of them."""
 TRAIN, TEST = "train", "test"
 TEST_COLUMNS = ["key", "instance_id", "image"]
-
-
-class TooManyBrokenError(InputError):
-    """More broken images than the settings allow. `broken` lists them: instance_id, source, reason."""
-
-    def __init__(self, message: str, broken: pd.DataFrame) -> None:
-        super().__init__(message)
-        self.broken = broken
 
 
 @dataclass(frozen=True)
@@ -71,9 +58,9 @@ def open_checked(config: DrcConfig) -> Source:
     manifest.index.name = "instance_id"
     manifest["rank"] = _numeric_ranks(manifest, config)
     if config.data.split_column:
-        manifest["split"] = _named_split(_text(manifest["split"]), config.data.split_column)
+        manifest["split"] = _named_split(as_text(manifest["split"]), config.data.split_column)
     if config.data.group_column:
-        manifest["group"] = _text(manifest["group"])
+        manifest["group"] = as_text(manifest["group"])
     distinct = manifest["rank"].nunique()
     if distinct < 2:
         raise InputError(f"column {config.data.rank_column!r} holds {distinct} distinct ranks; at least 2 are needed")
@@ -94,11 +81,6 @@ def open_checked(config: DrcConfig) -> Source:
     if len(manifest) < least:
         raise InputError(f"there are {len(manifest)} images; {config.clustering.num_clusters} clusters need {least}")
     return source
-
-
-def _text(column: pd.Series) -> pd.Series:
-    """As text; empty where there is nothing."""
-    return column.map(lambda value: "" if pd.isna(value) else str(value)).astype(object)
 
 
 def _numeric_ranks(manifest: pd.DataFrame, config: DrcConfig) -> pd.Series:
@@ -133,20 +115,8 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
         InputError: what is left of the training set is too small.
     """
     data, seed = config.data, config.run.seed
-    decoded = source.encoded().map_batches(
-        decode_batch, fn_kwargs={"size": data.image_size, "max_pixels": data.max_pixels}, batch_size=64
-    )
-    decoded = decoded.materialize()
-    if decoded.num_blocks() <= FEW_BLOCKS:
-        decoded.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+    decoded, broken = decoded_images(source, data)
     manifest = source.manifest
-    broken = _broken(decoded, manifest)
-    if len(broken) > data.max_broken_fraction * len(manifest):
-        raise TooManyBrokenError(
-            f"{len(broken)} of {len(manifest)} images are broken, over --data.max-broken-fraction "
-            f"{data.max_broken_fraction:g}; the first: {broken.iloc[0]['source']} ({broken.iloc[0]['reason']})",
-            broken,
-        )
     if not data.split_column:  # before the broken ones are left out: who is held out does not depend on them
         manifest["split"] = stratified_split(manifest["rank"], data.test_fraction, seed)
     manifest = manifest.drop(broken.index)
@@ -165,17 +135,11 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
     rank_levels = np.unique(train["rank"].to_numpy())
     groups = sorted(set(manifest["group"]) - {""}) if "group" in manifest else []
     columns = _small_columns(len(source.manifest), manifest, rank_levels, groups, seed)
-    rows = decoded.map_batches(_join, fn_args=(ray.put(columns),), batch_size=256)
+    rows = joined(decoded, columns)
     # The sort comes last: an operator after it would pass blocks on in the order in which they are done.
     train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group"]).sort("key")
     test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS).sort("key")
     return Prepared(train_rows.materialize(), test_rows.materialize(), manifest, rank_levels, groups, broken)
-
-
-def _broken(decoded: ray.data.Dataset, manifest: pd.DataFrame) -> pd.DataFrame:
-    rows = decoded.select_columns(["instance_id", "error"]).filter(expr=col("error") != "").take_all()
-    found = pd.DataFrame(rows, columns=["instance_id", "error"]).set_index("instance_id").sort_index()
-    return pd.DataFrame({"source": manifest.loc[found.index, "source"], "reason": found["error"]})
 
 
 def stratified_split(ranks: pd.Series, test_fraction: float, seed: int) -> pd.Series:
@@ -213,22 +177,10 @@ def _small_columns(
     columns["group"] = np.full(n, -1, dtype=np.int64)
     if groups:
         columns["group"][ids] = group_codes(manifest["group"], groups)
-    columns["key"] = (random_keys(np.arange(n), seed) >> np.uint64(1)).astype(np.int64)
+    columns["key"] = sort_keys(n, seed)
     return columns
 
 
 def group_codes(column: pd.Series, groups: list[str]) -> NDArray[np.int64]:
     """The place of each instance's group among the groups, -1 where it has none."""
     return pd.Index(groups).get_indexer(pd.Index(column)).astype(np.int64)
-
-
-def _join(batch: dict[str, np.ndarray], columns: ray.ObjectRef) -> dict[str, np.ndarray]:
-    ids = batch["instance_id"]
-    joined = {name: values[ids] for name, values in ray.get(columns).items()}
-    return {"instance_id": ids, "image": batch["image"], **joined}
-
-
-def images_by_id(rows: ray.data.Dataset, instance_ids: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
-    """A few images of `Prepared.train` or `Prepared.test`, found where they are."""
-    found = rows.filter(expr=col("instance_id").is_in(instance_ids.tolist())).take_all()
-    return {row["instance_id"]: row["image"] for row in found}

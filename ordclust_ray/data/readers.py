@@ -2,11 +2,12 @@
 
 A `Source` has a *manifest*, the small columns of all images, on the driver; and *encoded* images as a Ray Dataset
 with columns `instance_id` and `encoded`, read where the tasks run. An instance's id is its place in the source:
-row of the sorted Parquet files, line of the CSV.
+row of the sorted Parquet files, line of the CSV, place among the sorted files of a folder.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from glob import has_magic
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import pyarrow.parquet as pq
 import ray.data
 from PIL import Image
 
-from ordclust_ray.config import DIGITS, DataConfig, InputError
+from ordclust_ray.config import DIGITS, ImagesConfig, InputError
 
 ROWS_A_READ = 512
 IMAGES_A_TASK = 64
 IMAGES_A_READ = 16
 MAX_BLOCKS = 10_000
+FOLDER = "folder"
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 MAX_FILE_BYTES = 2**30
 """No more of an image file is read: what is larger is no image, or broken."""
 
@@ -33,8 +36,8 @@ class Source:
     """Images as they lie on disk.
 
     Attributes:
-        manifest: `instance_id` (its index, 0..n-1), `source` (path, or file and row), `rank` (as read), and
-            `group` and `split` where the data has them.
+        manifest: `instance_id` (its index, 0..n-1), `source` (path, or file and row), and as they were read the columns
+            that the settings ask for: `rank`, `group`, `split`, `label`.
         encoded: makes the Ray Dataset of encoded images; nothing is read before.
     """
 
@@ -42,25 +45,28 @@ class Source:
     encoded: Callable[[], ray.data.Dataset]
 
 
-def open_source(config: DataConfig) -> Source:
+def open_source(config: ImagesConfig) -> Source:
     """Opens what `config.path` names.
 
     Raises:
         InputError: nothing there that can be read, or a column that is not there; one line.
     """
     if config.path == DIGITS:
-        _require_defaults(config, "group_column", "split_column", "rank_column", "image_column", "table")
-        return read_digits()
+        _require_defaults(config, "image_column", "table")
+        return read_digits(config)
     path = Path(config.path).expanduser().absolute()
-    if not path.exists():
+    files = sorted(path.parent.glob(path.name)) if has_magic(path.name) else []
+    if not files and not path.exists():
         raise InputError(f"--data.path is {config.path!r}; there is no such file or folder")
     if path.suffix.lower() == ".csv":
         raise InputError(f"--data.path is {config.path!r}; it must be the CSV's folder, and --data.table its name")
-    files = _parquet_files(path) if path.is_dir() else [path]
-    if not files:
+    files = files or (_parquet_files(path) if path.is_dir() else [path])
+    if files:
+        _require_defaults(config, "table")
+        return read_parquet(files, config)
+    if config.table or any(path.glob("*.csv")) or set(config.columns.values()) - {FOLDER}:
         return read_folder(path, config)
-    _require_defaults(config, "table")
-    return read_parquet(files, config)
+    return read_tree(path, config)
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -69,24 +75,26 @@ def _parquet_files(folder: Path) -> list[Path]:
     return [] if images else sorted(folder.glob("**/*.parquet"))
 
 
-def _require_defaults(config: DataConfig, *names: str) -> None:
+def _require_defaults(config: ImagesConfig, *names: str) -> None:
     """Settings that this kind of source cannot honour must be as they are."""
     for name in names:
-        value, default = getattr(config, name), getattr(DataConfig, name)
+        value, default = getattr(config, name), getattr(ImagesConfig, name)
         if value != default:
             raise InputError(
                 f"--data.{name.replace('_', '-')} is {value!r}, which means nothing for --data.path {config.path}"
             )
 
 
-def read_digits() -> Source:
-    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; the rank is the digit."""
+def read_digits(config: ImagesConfig) -> Source:
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; the digit is both `rank` and `label`."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
-    manifest = pd.DataFrame({"rank": digits.target.astype(float)})
-    manifest["source"] = [f"digits#{i}" for i in manifest.index]
+    known = pd.DataFrame({"rank": digits.target.astype(float), "label": digits.target})
+    _require_columns(list(config.columns.values()), list(known.columns), DIGITS)
+    manifest = _renamed(known, config.columns)
+    manifest["source"] = [f"digits#{i}" for i in known.index]
     table = pa.table({"instance_id": np.arange(len(pixels)), "encoded": [_png(image) for image in pixels]})
     return Source(manifest, lambda: ray.data.from_arrow(table).repartition(4))
 
@@ -97,9 +105,9 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def read_parquet(files: list[Path], config: DataConfig) -> Source:
+def read_parquet(files: list[Path], config: ImagesConfig) -> Source:
     """Parquet files with a column of encoded images (bytes, or a struct with `bytes`)."""
-    columns = _known_columns(config)
+    columns = config.columns
     frames, tasks, total = [], [], 0
     for file in files:
         try:
@@ -141,10 +149,10 @@ def _raw(image: object) -> bytes:
     return image if isinstance(image, bytes) else b""
 
 
-def read_folder(folder: Path, config: DataConfig) -> Source:
+def read_folder(folder: Path, config: ImagesConfig) -> Source:
     """A folder of images with a CSV that names them and their ranks."""
     table = _find_table(folder, config.table)
-    columns = _known_columns(config)
+    columns = config.columns
     try:
         frame = pd.read_csv(table, dtype={config.image_column: str})
     except (ValueError, OSError) as error:  # of pandas: empty, ragged, not in UTF-8
@@ -156,10 +164,24 @@ def read_folder(folder: Path, config: DataConfig) -> Source:
         raise InputError(f"{table} lists {len(twice)} images more than once; the first is {twice.iloc[0]!r}")
     manifest = _renamed(frame, columns)
     manifest["source"] = [str(folder / path) for path in paths]
-    tasks = pa.table({"instance_id": np.arange(len(paths)), "path": manifest["source"].to_numpy(dtype=str)})
+    return _files_of(folder, manifest)
+
+
+def read_tree(folder: Path, config: ImagesConfig) -> Source:
+    """All images in a folder and below it, known by their suffixes; the label is the name of an image's folder."""
+    files = sorted(file for file in folder.glob("**/*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}), Parquet files or CSV files")
+    columns = {ours: [file.parent.name for file in files] for ours in config.columns}
+    return _files_of(folder, pd.DataFrame({**columns, "source": [str(file) for file in files]}))
+
+
+def _files_of(folder: Path, manifest: pd.DataFrame) -> Source:
+    """Image files by the paths in `source`."""
+    tasks = pa.table({"instance_id": np.arange(len(manifest)), "path": manifest["source"].to_numpy(dtype=str)})
 
     def encoded() -> ray.data.Dataset:
-        blocks = min(max(1, len(paths) // IMAGES_A_TASK), MAX_BLOCKS)
+        blocks = min(max(1, len(manifest) // IMAGES_A_TASK), MAX_BLOCKS)
         files = ray.data.from_arrow(tasks).repartition(blocks)
         return files.map_batches(_read_files, fn_args=(str(folder),), batch_size=IMAGES_A_READ)
 
@@ -199,15 +221,9 @@ def _beginning(file: Path) -> bytes:
         return opened.read(MAX_FILE_BYTES)
 
 
-def _known_columns(config: DataConfig) -> dict[str, str]:
-    """Our name -> the data's name, of the columns that were asked for."""
-    columns = {"rank": config.rank_column, "group": config.group_column, "split": config.split_column}
-    return {ours: theirs for ours, theirs in columns.items() if theirs}
-
-
 def _renamed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Our columns; two of ours may be the same one of theirs."""
-    return pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()})
+    return pd.DataFrame({ours: frame[theirs] for ours, theirs in columns.items()}, index=frame.index)
 
 
 def _require_encoded(field: pa.Field, where: Path) -> None:
@@ -218,7 +234,7 @@ def _require_encoded(field: pa.Field, where: Path) -> None:
         raise InputError(f"column {field.name!r} of {where} holds {field.type}; it must hold encoded images, as bytes")
 
 
-def _require_columns(wanted: list[str], present: list[str], where: Path) -> None:
+def _require_columns(wanted: list[str], present: list[str], where: Path | str) -> None:
     missing = [name for name in wanted if name not in present]
     if missing:
         raise InputError(f"{where} has no column {missing[0]!r}; its columns are {', '.join(map(repr, present))}")

@@ -1,7 +1,7 @@
 """What a run needs in order to continue, as files: tensors by safetensors or `weights_only`, the rest as JSON.
 
-Rank 0 writes the networks and the history, every rank the assignments of its shard. All are keyed by instance id,
-so another number of workers can go on from them. Nothing here is unpickled.
+Rank 0 writes the networks and the history, every rank the assignments, or the bank, of its shard. All are keyed by
+instance id or by row of the bank, so another number of workers can go on from them. Nothing here is unpickled.
 """
 
 import json
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+SAFE = "safetensors"
 TRAINING, CLUSTERS, HISTORY, REFERENCES = (
     "training.pt",
     "clusters.safetensors",
@@ -70,19 +72,42 @@ class Restored:
 
 def restore(folder: Path, device: torch.device | str = "cpu") -> Restored:
     """Reads a checkpoint, written by any number of workers."""
-    state = torch.load(folder / TRAINING, map_location=device, weights_only=True)
-    clusters = folder / CLUSTERS
     shards = [load_file(file) for file in sorted(folder.glob("shard-*.safetensors"))]
     columns = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
     order = torch.argsort(columns["instance_ids"])
-    return Restored(
-        state,
-        json.loads((folder / HISTORY).read_text()),
-        load_file(clusters)["centroids"].to(device) if clusters.exists() else None,
-        {name: column[order] for name, column in columns.items()},
-    )
+    return Restored(*restore_training(folder, device), {name: column[order] for name, column in columns.items()})
 
 
 def load_references(folder: Path) -> dict[str, Tensor]:
     """The reference candidates of a run's last checkpoint: `instance_ids` (K, M, P), `order`, `identity` features."""
     return load_file(folder / REFERENCES)
+
+
+def save_bank(folder: Path, first: int, rows: Tensor) -> None:
+    """One worker's rows of the bank, of which the first has this number."""
+    save_file({"rows": rows.cpu().contiguous()}, folder / f"bank-{first:012d}.{SAFE}")
+
+
+def load_bank(folder: Path, first: int, end: int) -> Tensor:
+    """Rows `first` to `end` of the bank, whichever workers wrote them; no others are read."""
+    parts = []
+    for file in sorted(folder.glob(f"bank-*.{SAFE}")):
+        start = int(file.stem.removeprefix("bank-"))
+        with safe_open(file, "pt") as opened:
+            rows = opened.get_slice("rows")
+            low, high = max(first - start, 0), min(end - start, rows.get_shape()[0])
+            if low < high:
+                parts.append(rows[low:high])
+    return torch.cat(parts)
+
+
+def restore_training(
+    folder: Path, device: torch.device | str
+) -> tuple[dict[str, Any], list[dict[str, Any]], Tensor | None]:
+    """Rank 0's part of a checkpoint: the trainer's state, one record an epoch, centroids where there are clusters."""
+    clusters = folder / CLUSTERS
+    return (
+        torch.load(folder / TRAINING, map_location=device, weights_only=True),
+        json.loads((folder / HISTORY).read_text()),
+        load_file(clusters)["centroids"].to(device) if clusters.exists() else None,
+    )

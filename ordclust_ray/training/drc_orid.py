@@ -5,23 +5,16 @@ cluster together, else the one at hand does so alone: in a test, in a benchmark,
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ordclust_ray.clustering.collective import (
-    CollectiveEngine,
-    all_gather,
-    all_reduce_sum,
-    process_rank,
-    world_size,
-)
+from ordclust_ray.clustering.collective import CollectiveEngine
 from ordclust_ray.config import DrcConfig, RankConfig
 from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized_mutual_information
 from ordclust_ray.core.order import similar_levels
@@ -30,13 +23,17 @@ from ordclust_ray.core.pairs import PairSampler
 from ordclust_ray.core.repulsive_kmeans import Clustering, centroid_rule, floor_size, repulsive_kmeans
 from ordclust_ray.core.shard import Shard
 from ordclust_ray.core.starts import kmeans_on_sample
-from ordclust_ray.training.orid import (
-    OridTrainer,
+from ordclust_ray.processes import all_gather, all_reduce_sum, world_size
+from ordclust_ray.training.epochs import (
+    OnStep,
     Pool,
-    base_batches,
-    extract_features,
+    begin_epoch,
+    ignore_step,
+    require_finite,
     steps_a_pool,
+    synchronise_buffers,
 )
+from ordclust_ray.training.orid import OridTrainer, base_batches, extract_features
 from ordclust_ray.training.references import select_references
 
 
@@ -115,14 +112,6 @@ class Problem:
         return cls(num_train, torch.from_numpy(first), torch.from_numpy(last), num_groups)
 
 
-class DivergedError(ArithmeticError):
-    """Training has left the finite numbers; repeating the epoch would not help."""
-
-
-def ignore_step(epoch: int, step: int, steps: int, metrics: Tensor) -> None:
-    """Tells nobody."""
-
-
 class DrcOrid:
     """The networks in training, and the clusters as they stand.
 
@@ -131,7 +120,7 @@ class DrcOrid:
         problem: what all processes know.
         data: this process's share.
         trainer: networks and optimisers.
-        on_step: is told of each step: epoch, step, steps an epoch, `METRICS`.
+        on_step: is told of each step.
 
     Attributes:
         assignments: (N,) cluster of each instance of the share; all 0 before the first clustering.
@@ -145,7 +134,7 @@ class DrcOrid:
         problem: Problem,
         data: TrainingData,
         trainer: OridTrainer,
-        on_step: Callable[[int, int, int, Tensor], None] = ignore_step,
+        on_step: OnStep = ignore_step,
     ) -> None:
         self.config, self.problem, self.data, self.trainer = config, problem, data, trainer
         self._on_step = on_step
@@ -164,18 +153,14 @@ class DrcOrid:
             DivergedError: in every process, where the losses are not finite.
         """
         epoch, started = len(self.history), time.perf_counter()
-        process = process_rank()
-        seed = int(np.random.SeedSequence([self.config.run.seed, epoch, process]).generate_state(1)[0])
-        torch.manual_seed(seed)
-        generator = torch.Generator(self.trainer.device).manual_seed(seed)
+        generator = begin_epoch(self.config.run.seed, epoch, self.trainer.device)
         steps, total = 0, torch.zeros(len(METRICS), device=self.trainer.device)
         for metrics in self._steps(generator):
             steps, total = steps + 1, total + metrics
-            self._on_step(epoch, steps, self._steps_an_epoch, metrics)
-        self._synchronise_buffers()
+            self._on_step(epoch, steps, self._steps_an_epoch, dict(zip(METRICS, metrics, strict=True)))
+        synchronise_buffers(self.trainer.orid)
         means = all_reduce_sum(total) / (steps * world_size())
-        if not means.isfinite().all():
-            raise DivergedError(f"the losses of epoch {epoch + 1} are not finite: lower --training.learning-rate")
+        require_finite(means, epoch)
         record: dict[str, Any] = {"epoch": epoch + 1, "steps": self.trainer.steps}
         record |= dict(zip(METRICS, means.tolist(), strict=True))
         seconds = time.perf_counter() - started
@@ -205,12 +190,6 @@ class DrcOrid:
     @property
     def _steps_an_epoch(self) -> int:
         return self.data.num_pools * steps_a_pool(self.data.bases_a_pool, self._batch_size)
-
-    def _synchronise_buffers(self) -> None:
-        """Batch normalisation's statistics are those of process 0, as in the checkpoint, in every process."""
-        if world_size() > 1:
-            for buffer in self.trainer.orid.buffers():
-                dist.broadcast(buffer, src=0)
 
     def features(self) -> tuple[Tensor, Tensor]:
         """Order (N, A) and identity features (N, D) of the share, by the networks as they are."""

@@ -1,10 +1,12 @@
 """The driver's end of training: one Ray Train run, resumed where a run of the same name stopped."""
 
 import contextlib
+import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ray.data
 from ray.train import (
@@ -12,29 +14,42 @@ from ray.train import (
     CheckpointConfig,
     FailureConfig,
     LoggingConfig,
-    RunConfig,
     ScalingConfig,
     TrainingFailedError,
 )
+from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchTrainer
 
-from ordclust_ray.config import InputError
-from ordclust_ray.training.checkpoint import REFERENCES
+from ordclust_ray.config import InputError, RunConfig, WorkersConfig
+from ordclust_ray.training.checkpoint import HISTORY
 from ordclust_ray.training.shares import EqualShares
-from ordclust_ray.training.worker import TrainJob, train_orid
 
 
 class TrainingStopped(RuntimeError):  # noqa: N818 - not an error of ours
     """Training ended without its last checkpoint; the same run name goes on from the one before."""
 
 
-def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> Path:
+def fit(
+    loop: Callable[[dict[str, Any]], str],
+    job: Any,
+    train: ray.data.Dataset,
+    *,
+    name: str,
+    training: WorkersConfig,
+    epochs: int,
+    run: RunConfig,
+    use_gpu: bool,
+) -> Path:
     """Trains, or goes on training, until all epochs are done.
 
     Args:
+        loop: what every worker does; it gets `{"job": job}` and returns why going on makes no sense, or "".
         job: settings and what the workers need of the data.
-        train: rows from `data.prepare`.
+        train: the images, in a random order.
         name: of the run, in the storage folder.
+        training: the workers.
+        epochs: of the whole run.
+        run: where checkpoints go.
         use_gpu: whether each worker has a GPU.
 
     Returns:
@@ -44,9 +59,8 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
         InputError: the settings make training diverge.
         TrainingStopped: workers were lost, or raised, more often than `max_failures`; or Ctrl-C.
     """
-    training, run = job.config.training, job.config.run
     trainer = TorchTrainer(
-        train_orid,
+        loop,
         train_loop_config={"job": job},
         datasets={"train": train},
         dataset_config=EqualShares(),
@@ -55,7 +69,7 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
             use_gpu=use_gpu,
             resources_per_worker={"CPU": training.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
         ),
-        run_config=RunConfig(
+        run_config=TrainRunConfig(
             name=name,
             storage_path=str(run.storage_path),
             failure_config=FailureConfig(max_failures=training.max_failures),
@@ -73,7 +87,7 @@ def fit(job: TrainJob, train: ray.data.Dataset, *, name: str, use_gpu: bool) -> 
     if result.return_value:
         raise InputError(result.return_value)
     checkpoint: Checkpoint | None = result.checkpoint
-    if checkpoint is None or not (Path(checkpoint.path) / REFERENCES).exists():
+    if checkpoint is None or len(json.loads((Path(checkpoint.path) / HISTORY).read_text())) < epochs:
         raise TrainingStopped("training stopped before its last epoch")
     return Path(checkpoint.path)
 

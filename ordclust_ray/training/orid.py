@@ -1,7 +1,6 @@
 """Training of ORID in plain torch: a step on a batch of pairs, and what surrounds it (section 3.2, B.4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,24 +9,7 @@ from torch import Tensor, nn
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core import orid_losses
 from ordclust_ray.core.networks import Discriminator, Orid, initialise, to_unit_range
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Images that pairs are drawn from, on the device that trains.
-
-    Attributes:
-        images: (N, S, S, 3) uint8.
-        rows: (N,) where these images stand in the worker's shard.
-    """
-
-    images: Tensor
-    rows: Tensor
-
-
-def identity(module: nn.Module) -> nn.Module:
-    """The wrapper of a single process."""
-    return module
+from ordclust_ray.training.epochs import identity, steps_a_pool
 
 
 class OridTrainer:
@@ -149,15 +131,6 @@ def base_batches(num_images: int, num_bases: int, batch_size: int, generator: to
     order = torch.randperm(num_images, generator=generator, device=device)
     order = order[torch.arange(num_bases, device=device) % num_images]
     return list(order.tensor_split(steps_a_pool(num_bases, batch_size)))
-
-
-def steps_a_pool(num_bases: int, batch_size: int) -> int:
-    """Batches of `base_batches`.
-
-    >>> steps_a_pool(10, 4), steps_a_pool(3, 2)
-    (3, 1)
-    """
-    return max(1, min(-(-num_bases // batch_size), num_bases // 2))
 
 
 @torch.no_grad()

@@ -1,21 +1,21 @@
 """A worker's share of the training images, as pools on its device."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import ray.data
 import torch
 from torch import Tensor
 
-from ordclust_ray.training.orid import Pool
-from ordclust_ray.training.shares import share_edges
+from ordclust_ray.core.shares import share_edges
+from ordclust_ray.training.epochs import Pool
 
 ROWS_A_READ = 1024
 
 
 class ShardData:
-    """Instance ids, rank levels and groups of the shard, and its images in pools.
+    """Small columns of the shard, and its images in pools.
 
     A shard of up to `pool_images` is one pool that stays on the device. A larger one is streamed from Ray's
     object store in every pass, in pools of equal size; pairs are drawn within a pool.
@@ -27,6 +27,10 @@ class ShardData:
         world_size: how many workers there are.
         pool_images: the most images that a pool holds.
         device: that trains.
+        columns: that come along with the images.
+
+    Attributes:
+        columns: (N,) of each, on the device.
     """
 
     def __init__(
@@ -37,23 +41,23 @@ class ShardData:
         world_size: int,
         pool_images: int,
         device: torch.device,
+        columns: Sequence[str],
     ) -> None:
         self._rows, self._device = rows, device
         edges = share_edges(total, world_size)
         largest = max(end - start for start, end in itertools.pairwise(edges))
         self.num_pools = -(-largest // pool_images)
         self._pool_edges = share_edges(edges[rank + 1] - edges[rank], self.num_pools)
-        self.bases_a_pool = -(-largest // self.num_pools)
-        """Bases drawn from each pool in an epoch: the same number on every worker."""
-        self._columns: dict[str, list[np.ndarray]] = {"instance_id": [], "level": [], "group": []}
+        self.largest_pool = -(-largest // self.num_pools)
+        """Images in the largest pool of all workers."""
+        self._parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
         self._kept = list(self._stream(collect=True)) if self.num_pools == 1 else []
         if self.num_pools > 1:
             for _ in self._stream(collect=True):
                 pass
-        columns = {name: torch.from_numpy(np.concatenate(parts)) for name, parts in self._columns.items()}
-        self.instance_ids: Tensor = columns["instance_id"].to(device)
-        self.levels: Tensor = columns["level"].to(device)
-        self.groups: Tensor = columns["group"].to(device)
+        self.columns: dict[str, Tensor] = {
+            name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in self._parts.items()
+        }
 
     def pools(self) -> Iterator[Pool]:
         """All images of the shard, a pool at a time."""
@@ -65,7 +69,7 @@ class ShardData:
         have, pool = 0, 0
         for batch in batches:
             if collect:
-                for name, parts in self._columns.items():
+                for name, parts in self._parts.items():
                     parts.append(np.array(batch[name]))
             images = batch["image"]
             while have + len(images) >= self._pool_edges[pool + 1]:
@@ -80,3 +84,21 @@ class ShardData:
     def _pool(self, pool: int, parts: list[np.ndarray]) -> Pool:
         rows = torch.arange(self._pool_edges[pool], self._pool_edges[pool + 1], device=self._device)
         return Pool(torch.from_numpy(np.concatenate(parts)).to(self._device), rows)
+
+
+class RankedShardData(ShardData):
+    """`TrainingData` of DRC-ORID. Arguments are those of `ShardData`."""
+
+    def __init__(
+        self,
+        rows: ray.data.DataIterator,
+        total: int,
+        rank: int,
+        world_size: int,
+        pool_images: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(rows, total, rank, world_size, pool_images, device, ("instance_id", "level", "group"))
+        self.instance_ids, self.levels, self.groups = self.columns.values()
+        self.bases_a_pool = self.largest_pool
+        """Bases drawn from each pool in an epoch: the same number on every worker."""

@@ -3,6 +3,8 @@
 import ray.data
 from ray.train import DataConfig
 
+from ordclust_ray.core.shares import share_edges
+
 
 class EqualShares(DataConfig):
     """Gives worker w of W the rows n w/W to n (w+1)/W of a materialized data set: none lost, the same each time.
@@ -19,12 +21,3 @@ class EqualShares(DataConfig):
         edges = share_edges(train.count(), world_size)
         parts = train.split_at_indices(edges[1:-1]) if world_size > 1 else [train]
         return [{"train": part.iterator()} for part in parts]
-
-
-def share_edges(num_rows: int, world_size: int) -> list[int]:
-    """First row of each worker's share, and the end.
-
-    >>> share_edges(10, 3)
-    [0, 3, 6, 10]
-    """
-    return [num_rows * w // world_size for w in range(world_size + 1)]

@@ -1,105 +1,33 @@
-"""Binds `drc_orid` to Ray Train: shards, gradients of all workers, checkpoints, progress. Workers never restart."""
+"""What the workers of Ray Train do before they train, whichever system it is."""
 
 import logging
 import os
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 import ray.train
 import ray.train.torch
 import torch
-from safetensors.torch import save_file
 
-from ordclust_ray.config import DrcConfig
-from ordclust_ray.progress import Monitor
-from ordclust_ray.training.checkpoint import REFERENCES, restore, save_shard, save_training
-from ordclust_ray.training.drc_orid import DivergedError, DrcOrid, Problem, ignore_step
-from ordclust_ray.training.orid import OridTrainer
-from ordclust_ray.training.shard_data import ShardData
+from ordclust_ray.config import WorkersConfig
 
 
-@dataclass(frozen=True)
-class TrainJob:
-    """What the driver tells the workers.
-
-    Attributes:
-        config: the run's settings.
-        problem: what the driver knows of the training set.
-        monitor: is told of progress and of each epoch's record.
-    """
-
-    config: DrcConfig
-    problem: Problem
-    monitor: Monitor
-
-
-def train_orid(loop_config: dict[str, TrainJob]) -> str:
-    """The loop that every worker of a `TorchTrainer` runs.
-
-    Returns:
-        Why it ended before the last epoch, where trying again would not help; else nothing.
-    """
-    job = loop_config["job"]
-    model, epochs = _start(job), job.config.training.epochs
-    for _ in range(len(model.history), epochs):
-        try:
-            model.run_epoch()
-        except DivergedError as error:
-            return str(error)
-        _report(model, job.monitor, final=len(model.history) == epochs)
-    return ""
-
-
-def _start(job: TrainJob) -> DrcOrid:
-    """Networks, shard and clusters, as the last checkpoint left them where there is one."""
-    config, context = job.config, ray.train.get_context()
+def begin(training: WorkersConfig, seed: int) -> torch.device:
+    """Threads, seeds and a quiet log; returns the device that this worker trains on."""
     for chatty in ("", "ray.data"):  # "": Ray Train names some of its loggers after files
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    torch.set_num_threads(config.training.threads_per_worker or _own_cores(context.get_local_world_size()))
-    torch.manual_seed(config.run.seed)
-    device = ray.train.torch.get_device()
+    torch.set_num_threads(training.threads_per_worker or own_cores(ray.train.get_context().get_local_world_size()))
+    torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = True  # an epoch has few sizes of batches
-    trainer = OridTrainer(config, device, _distributed)
-    rank = context.get_world_rank()
-    rows, pool_images = ray.train.get_dataset_shard("train"), config.data.pool_images
-    data = ShardData(rows, job.problem.num_train, rank, context.get_world_size(), pool_images, device)
-    model = DrcOrid(config, job.problem, data, trainer, ignore_step if rank else job.monitor.step)
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            restored = restore(Path(folder), device)
-        trainer.load_state_dict(restored.state)
-        model.history, model.centroids = restored.history, restored.centroids
-        model.assignments = restored.assignments_of(data.instance_ids)
-    return model
+    return ray.train.torch.get_device()
 
 
-def _own_cores(workers_here: int) -> int:
+def own_cores(workers_here: int) -> int:
     """A worker's part of the machine's cores: of those that Ray counts, which are fewer in a container."""
     here = ray.get_runtime_context().get_node_id()
     (counted,) = [node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here]
     return max(1, min(os.cpu_count() or 1, int(counted)) // workers_here)
 
 
-def _distributed(network: torch.nn.Module) -> torch.nn.Module:
+def distributed(network: torch.nn.Module) -> torch.nn.Module:
+    """The network, with gradients that are the mean of those of all workers."""
     return ray.train.torch.prepare_model(network, move_to_device=False)
-
-
-def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:
-    """Checkpoints the epoch, a barrier over all workers; the last one with references and similarities."""
-    rank = ray.train.get_context().get_world_rank()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        columns = {"instance_ids": model.data.instance_ids, "assignments": model.assignments}
-        if final:
-            columns["similarities"], references = model.conclude()
-            if rank == 0:
-                save_file(references, folder / REFERENCES)
-        save_shard(folder, rank, columns)
-        if rank == 0:
-            save_training(folder, model.trainer.state_dict(), model.history, model.centroids)
-        ray.train.report({"epoch": len(model.history)}, checkpoint=ray.train.Checkpoint.from_directory(name))
-    if rank == 0:
-        monitor.epoch(model.history[-1])

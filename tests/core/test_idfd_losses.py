@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ordclust_ray.core.idfd_losses import decorrelation_loss, instance_discrimination_loss, orthogonality_loss
+from ordclust_ray.core import idfd_losses
+from ordclust_ray.core.idfd_losses import (
+    decorrelation_loss,
+    instance_discrimination_loss,
+    join_partitions,
+    orthogonality_loss,
+    partition,
+)
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=40)
 SIZES = {"b": st.integers(1, 7), "n": st.integers(1, 9), "d": st.integers(1, 6), "seed": st.integers(0, 10_000)}
@@ -106,3 +113,35 @@ def test_no_gradient_goes_into_the_bank() -> None:
     instance_discrimination_loss(features, bank, torch.arange(4), temperature=1.0).backward()
     assert bank.grad is None
     assert features.grad is not None
+
+
+@PROPERTY
+@given(n=st.integers(1, 40), d=SIZES["d"], seed=SIZES["seed"], temperature=TEMPERATURES, cut=st.integers(0, 40))
+def test_partitions_of_shards_join_to_that_of_the_whole_bank(
+    n: int, d: int, seed: int, temperature: float, cut: int
+) -> None:
+    features, bank = unit_rows(seed, 3, d), unit_rows(seed + 1, n, d)
+    logits = features @ bank.T / temperature
+    log_partition, expected = partition(features, bank, temperature=temperature)
+    torch.testing.assert_close(log_partition, logits.logsumexp(dim=1))
+    torch.testing.assert_close(expected, logits.softmax(dim=1) @ bank)
+    shards = [part for part in (bank[:cut], bank[cut:]) if len(part)]
+    found = [partition(features, part, temperature=temperature) for part in shards]
+    log_partitions = torch.stack([part[0] for part in found])
+    joined = [join_partitions(log_partitions, part[1], shard) for shard, part in enumerate(found)]
+    torch.testing.assert_close(joined[0][0], log_partition)
+    torch.testing.assert_close(torch.stack([part for _, part in joined]).sum(dim=0), expected)
+
+
+def test_slices_of_the_bank_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, bank = unit_rows(0, 4, 5), unit_rows(1, 103, 5)
+    whole = partition(features, bank, temperature=0.05)
+    monkeypatch.setattr(idfd_losses, "SLICE", 4 * 10)  # eleven slices, the last one shorter
+    torch.testing.assert_close(partition(features, bank, temperature=0.05), whole)
+
+
+def test_no_similarity_overflows_at_low_temperatures() -> None:
+    features, bank = unit_rows(0, 4, 5).float(), unit_rows(1, 103, 5).float()
+    expected = F.cross_entropy(features @ bank.T / 0.001, torch.arange(4))
+    found = instance_discrimination_loss(features, bank, torch.arange(4), temperature=0.001)
+    assert float(found) == pytest.approx(float(expected))

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig, RankConfig, RunConfig
 from ordclust_ray.core.order import RankScale
-from ordclust_ray.data.prepare import Prepared, TooManyBrokenError, open_checked, prepare, stratified_split
+from ordclust_ray.data.decoded import TooManyBrokenError
+from ordclust_ray.data.prepare import Prepared, open_checked, prepare, stratified_split
 
 Png = Callable[[int], bytes]
 

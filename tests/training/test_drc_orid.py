@@ -14,9 +14,10 @@ from benchmarks.planted import GROUPS, planted_config, planted_images, train
 from ordclust_ray.config import DrcConfig, RankConfig
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.training.checkpoint import restore, save_shard, save_training
-from ordclust_ray.training.drc_orid import DivergedError, DrcOrid, InMemoryData, Problem
+from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
+from ordclust_ray.training.epochs import DivergedError
 from ordclust_ray.training.orid import OridTrainer
-from ordclust_ray.training.shard_data import ShardData
+from ordclust_ray.training.shard_data import RankedShardData
 
 PLANTED = planted_images(150, seed=0)
 CPU, N = torch.device("cpu"), len(PLANTED.images)
@@ -203,7 +204,7 @@ def test_several_pools_train_and_cluster_every_instance(prepared: Prepared) -> N
     models = []
     for pool_images in (20, 500):
         torch.manual_seed(0)
-        data = ShardData(prepared.train.iterator(), prepared.train.count(), 0, 1, pool_images, CPU)
+        data = RankedShardData(prepared.train.iterator(), prepared.train.count(), 0, 1, pool_images, CPU)
         models.append(DrcOrid(settings, problem, data, OridTrainer(settings, CPU)))
     several, one = models
     several._on_step = lambda epoch, step, of, metrics: steps.append((epoch, step, of))

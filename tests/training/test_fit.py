@@ -13,12 +13,21 @@ from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import TrainingStopped, fit, reason
-from ordclust_ray.training.worker import TrainJob
+from ordclust_ray.training.orid_worker import TrainJob, train_orid
 
 
-def job(config: DrcConfig, prepared: Prepared, watcher: Watcher) -> TrainJob:
+def trained(config: DrcConfig, prepared: Prepared, watcher: Watcher, name: str) -> Path:
     problem = Problem.of(prepared.train.count(), prepared.rank_levels, config.rank, len(prepared.groups))
-    return TrainJob(config, problem, watcher.monitor)
+    return fit(
+        train_orid,
+        TrainJob(config, problem, watcher.monitor),
+        prepared.train,
+        name=name,
+        training=config.training,
+        epochs=config.training.epochs,
+        run=config.run,
+        use_gpu=False,
+    )
 
 
 def tiny(config: DrcConfig, storage: Path, **training: float) -> DrcConfig:
@@ -37,7 +46,7 @@ def test_a_diverged_training_is_not_tried_again(prepared: Prepared, small_config
         Watcher(ProgressBar(config.training.epochs), records.append) as watcher,
         pytest.raises(InputError, match=r"\Athe losses of epoch 1 are not finite: lower --training.learning-rate\Z"),
     ):
-        fit(job(config, prepared, watcher), prepared.train, name="diverged", use_gpu=False)
+        trained(config, prepared, watcher, "diverged")
     assert records == []
     assert not list((tmp_path / "diverged").glob("checkpoint_*"))
 
@@ -56,7 +65,7 @@ def test_ctrl_c_stops_and_is_given_back(prepared: Prepared, small_config: DrcCon
         Watcher(ProgressBar(config.training.epochs), press) as watcher,
         pytest.raises(TrainingStopped, match="interrupted"),
     ):
-        fit(job(config, prepared, watcher), prepared.train, name="interrupted", use_gpu=False)
+        trained(config, prepared, watcher, "interrupted")
     assert pressed[0] == 1
     assert pressed[-1] < config.training.epochs
     assert signal.getsignal(signal.SIGINT) is before

@@ -9,10 +9,11 @@ import ray.data
 import torch
 from torch import Tensor
 
+from ordclust_ray.core.shares import share_edges
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.training import shard_data
-from ordclust_ray.training.shard_data import ShardData
-from ordclust_ray.training.shares import EqualShares, share_edges
+from ordclust_ray.training.shard_data import RankedShardData
+from ordclust_ray.training.shares import EqualShares
 
 CPU = torch.device("cpu")
 WORKERS = [1, 2, 3, 7]
@@ -39,8 +40,8 @@ def shares_of(train: ray.data.Dataset, workers: int) -> list[ray.data.DataIterat
 
 def shard(
     share: ray.data.DataIterator, train: ray.data.Dataset, rank: int, workers: int, pool_images: int
-) -> ShardData:
-    return ShardData(share, train.count(), rank, workers, pool_images, CPU)
+) -> RankedShardData:
+    return RankedShardData(share, train.count(), rank, workers, pool_images, CPU)
 
 
 def colours(images: Tensor) -> list[int]:
@@ -168,7 +169,7 @@ def test_digits_over_three_workers(local_ray: None) -> None:
     from sklearn.datasets import load_digits
 
     from ordclust_ray.data.prepare import open_checked, prepare
-    from ordclust_ray.recipes import RECIPES
+    from ordclust_ray.recipes.drc import RECIPES
 
     config = RECIPES["digits"]()
     prepared = prepare(open_checked(config), config)

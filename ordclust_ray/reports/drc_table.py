@@ -1,9 +1,6 @@
 """What a run achieved, beside what anybody gets for nothing: the results table."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,41 +9,10 @@ import pandas as pd
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core import baselines, metrics
 from ordclust_ray.data.prepare import TEST, TRAIN, Prepared, group_codes
+from ordclust_ray.reports.results import Results
 
-RESULTS = "results.json"
 BASELINE_IMAGES = 5_000
 """The pixel baselines see at most this many training images."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """Measures by method: `{"DRC-ORID": {"MAE": ...}, "median": {...}, ...}`; a missing one was not measured."""
-
-    measures: dict[str, dict[str, float]]
-    cluster_sizes: list[int]
-
-    def write(self, folder: Path) -> None:
-        """As `results.json` in a folder."""
-        (folder / RESULTS).write_text(json.dumps(asdict(self), indent=1))
-
-    @classmethod
-    def read(cls, folder: Path) -> "Results":
-        """The inverse of `write`."""
-        return cls(**json.loads((folder / RESULTS).read_text()))
-
-    def flat(self) -> dict[str, float]:
-        """`{"MAE": ..., "median.MAE": ...}`, for MLflow; ours have no prefix."""
-        return {
-            f"{method}.{name}".replace("DRC-ORID.", "").replace(" ", "_"): value
-            for method, values in self.measures.items()
-            for name, value in values.items()
-        }
-
-    def table(self) -> str:
-        """Methods across, measures down, for a terminal."""
-        frame = pd.DataFrame(self.measures).map(lambda value: "-" if np.isnan(value) else f"{value:.3f}")
-        sizes = ", ".join(map(str, self.cluster_sizes))
-        return f"{frame.to_string()}\ncluster sizes: {sizes}"
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""Named runs: each function returns a whole configuration, and says what it is for in its first line."""
+"""Named runs of DRC-ORID: each function returns a whole configuration, and says what it is for in its first line."""
 
 from dataclasses import replace
 

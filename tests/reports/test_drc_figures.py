@@ -13,8 +13,8 @@ from matplotlib.image import AxesImage
 
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.estimation import estimate_ranks, save_estimator
-from ordclust_ray.evaluation import sample_images
-from ordclust_ray.showing import run_figures
+from ordclust_ray.reports.drc_figures import run_figures
+from ordclust_ray.reports.drc_table import sample_images
 
 NAMES = [
     "montage", "rank_histograms", "clustering", "tsne_order", "tsne_identity", "reconstructions", "order_transfer",

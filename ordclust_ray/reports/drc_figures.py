@@ -10,11 +10,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ordclust_ray import figures
 from ordclust_ray.core.networks import to_uint8
 from ordclust_ray.core.rank_estimator import RankEstimator
-from ordclust_ray.data.prepare import Prepared, images_by_id
+from ordclust_ray.data.decoded import images_by_id
+from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.estimation import read_estimates
+from ordclust_ray.figures import drc
 from ordclust_ray.training.orid import encode
 
 MAP_POINTS = 600
@@ -47,19 +48,16 @@ def run_figures(
     clusters = assignments.loc[ids, "cluster"].to_numpy()
     similarities = assignments.loc[ids, "similarity"].to_numpy()
     all_ranks = prepared.manifest.loc[assignments.index, "rank"].to_numpy()
-    yield "montage", figures.cluster_montage(pictures, ranks, clusters, similarities, num_clusters=k)
-    yield "rank_histograms", figures.rank_histograms(all_ranks, assignments["cluster"].to_numpy(), num_clusters=k)
-    yield "clustering", figures.clustering_curves([record for record in history if "centroid_affinity" in record])
+    yield "montage", drc.cluster_montage(pictures, ranks, clusters, similarities, num_clusters=k)
+    yield "rank_histograms", drc.rank_histograms(all_ranks, assignments["cluster"].to_numpy(), num_clusters=k)
+    yield "clustering", drc.clustering_curves([record for record in history if "centroid_affinity" in record])
     with torch.no_grad():
         h = encode(estimator.orid, torch.from_numpy(pictures[:MAP_POINTS]))
         order, identity = (part.numpy() for part in estimator.orid.split(h))
         for name, features in (("order", order), ("identity", identity)):
             title = f"t-SNE of the {name} features"
             shown = len(features)
-            yield (
-                f"tsne_{name}",
-                figures.feature_map(features, ranks[:shown], clusters[:shown], title=title, seed=seed),
-            )
+            yield f"tsne_{name}", drc.feature_map(features, ranks[:shown], clusters[:shown], title=title, seed=seed)
         yield "reconstructions", _reconstructions(estimator, pictures[: 2 * SHOWN], h[: 2 * SHOWN])
         yield "order_transfer", _order_transfer(estimator, pictures, ranks, h)
     yield "references", _reference_panel(prepared, estimates, images)
@@ -69,7 +67,7 @@ def _reconstructions(estimator: RankEstimator, pictures: NDArray[np.uint8], h: t
     """Decoded from the whole features, from the identity's half alone, and from the order's."""
     of_order = torch.arange(h.shape[1]) < estimator.orid.order_dim
     decoded = (to_uint8(estimator.orid.decoder(part)).numpy() for part in (h, h * ~of_order, h * of_order))
-    return figures.reconstructions(pictures, *decoded)
+    return drc.reconstructions(pictures, *decoded)
 
 
 def _order_transfer(
@@ -86,7 +84,7 @@ def _order_transfer(
     )
     decoded = to_uint8(estimator.orid.decoder(mixed)).numpy()
     grid = decoded.reshape(len(keepers), len(givers), *decoded.shape[1:])
-    return figures.order_transfer(pictures[keepers], pictures[givers], grid)
+    return drc.order_transfer(pictures[keepers], pictures[givers], grid)
 
 
 def _reference_panel(prepared: Prepared, estimates: Path, images: Mapping[str, NDArray[Any]]) -> Figure:
@@ -97,7 +95,7 @@ def _reference_panel(prepared: Prepared, estimates: Path, images: Mapping[str, N
     rows = read_estimates(estimates, shown.to_numpy())
     references = [_spread(ids[ids >= 0]) for ids in rows["references"]]
     pictures = images_by_id(prepared.train, np.unique(np.concatenate(references)))
-    return figures.reference_panel(
+    return drc.reference_panel(
         images["test"][test_place[shown].to_numpy()],
         ranks[shown].to_numpy(),
         rows["estimate"].to_numpy(dtype=float),
@@ -110,5 +108,5 @@ def _reference_panel(prepared: Prepared, estimates: Path, images: Mapping[str, N
 
 def _spread(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """As many as the figure shows, evenly over the ranks."""
-    most = min(len(ids), figures.MAX_REFERENCES)
+    most = min(len(ids), drc.MAX_REFERENCES)
     return ids[np.linspace(0, len(ids) - 1, most).round().astype(int)]

@@ -8,7 +8,8 @@ import pytest
 
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.data.prepare import Prepared, group_codes
-from ordclust_ray.evaluation import Results, evaluate, sample_images
+from ordclust_ray.reports.drc_table import evaluate, sample_images
+from ordclust_ray.reports.results import Results
 
 CENTROIDS = np.array([[1.0, 0.0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]])
 

@@ -1,0 +1,134 @@
+"""Settings that several jobs share: images, training processes, the record; and what a mistake in one says."""
+
+import math
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+DIGITS = "digits"
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The message is one line that names it and says what is allowed."""
+
+
+def check(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raises InputError unless low <= value <= high, and value is finite."""
+    if not (low <= value <= high and math.isfinite(value)):
+        given, least, most = (str(n) if isinstance(n, int) else f"{n:g}" for n in (value, low, high))
+        allowed = f"at least {least}" if high == float("inf") else f"from {least} to {most}"
+        raise InputError(f"--{name} is {given}; it must be {allowed}")
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """Where the images are."""
+
+    path: str = DIGITS
+    """A Parquet file, a folder of Parquet files, a pattern of files in quotes ('train_*.parquet'), a folder of images,
+    or "digits" (embedded)."""
+    table: str = ""
+    """The CSV of a folder of images, relative to the folder. Empty: the only CSV in it."""
+    image_column: str = "image"
+    """Encoded images (Parquet), or paths relative to the folder (CSV)."""
+    image_size: int = 64
+    """Side of the square that images are resized to, in pixels."""
+    max_pixels: int = 50_000_000
+    """Larger images count as broken (decompression bombs), unread."""
+    max_broken_fraction: float = 0.01
+    """More broken images than this stop the run."""
+    pool_images: int = 500_000
+    """Decoded images that a training worker holds at a time (12 kB each at 64 pixels); batches come from a pool."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns of the data that a run asks for: our name -> theirs."""
+        return {}
+
+    def __post_init__(self) -> None:
+        check("data.max-broken-fraction", self.max_broken_fraction, 0, 1)
+        check("data.max-pixels", self.max_pixels, 1)
+        check("data.pool-images", self.pool_images, 2)
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """The processes of a training, and what they compute with."""
+
+    batch_size: int = 64
+    """Over all workers together."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: mixed precision, for GPUs."""
+    compile: bool = False
+    """torch.compile the networks, for GPUs."""
+    num_workers: int = 1
+    """Training processes; with GPUs, one GPU each. Each trains on its own share of the images."""
+    cpus_per_worker: float = 1.0
+    """CPUs that a worker reserves; at least one CPU of the cluster must be left for reading data."""
+    threads_per_worker: int = 0
+    """Threads of a worker's arithmetic. 0: the machine's cores, shared by the workers on it."""
+    max_failures: int = 3
+    """Lost workers or nodes that a run survives."""
+
+    def __post_init__(self) -> None:
+        check("training.batch-size", self.batch_size, 2)
+        check("training.num-workers", self.num_workers, 1)
+        check("training.cpus-per-worker", self.cpus_per_worker, 0.01)
+        check("training.threads-per-worker", self.threads_per_worker, 0)
+        check("training.max-failures", self.max_failures, 0)
+        if self.batch_size < 2 * self.num_workers:
+            raise InputError(
+                f"--training.batch-size is {self.batch_size}; {self.num_workers} workers need at least 2 each"
+            )
+
+
+MACHINES = {f"training.{name}" for name in ("max_failures", "num_workers", "cpus_per_worker", "threads_per_worker")}
+"""Settings that may change while a run goes on: results then differ as those of two seeds do."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The record of the run."""
+
+    name: str = ""
+    """Give the same name again to continue a run. Empty: recipe, date and time."""
+    storage: str = "~/ordclust_runs"
+    """Folder of all runs: checkpoints, results, figures. Shared by all machines of a cluster."""
+    tracking_uri: str = ""
+    """MLflow's store. Empty: MLFLOW_TRACKING_URI where it is set, else sqlite in the storage folder."""
+    experiment: str = "drc-orid"
+    """MLflow's experiment, and the name of the registered model."""
+    seed: int = 0
+    """Of everything random."""
+
+    def __post_init__(self) -> None:
+        check("run.seed", self.seed, 0, 2**32 - 1)
+        if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)?", self.name) or self.name.startswith("mlflow"):
+            raise InputError(
+                f"--run.name is {self.name!r}; it may hold letters, digits, '_', and later '.' and '-'; "
+                "names that begin with mlflow are taken"
+            )
+        if not re.fullmatch(r"[^/:.%\"']+", self.experiment):
+            raise InputError(f"--run.experiment is {self.experiment!r}; it must not hold / : . % or quotes")
+        if "://" in self.storage:
+            raise InputError(f"--run.storage is {self.storage!r}; it must be a folder, on a cluster one that all share")
+
+    @property
+    def storage_path(self) -> Path:
+        """`storage` as an absolute path."""
+        return Path(self.storage).expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """All settings of a job, in sections."""
+
+    def flat(self) -> dict[str, Any]:
+        """Settings by dotted name, as on the command line: `{"data.path": ..., "run.seed": ...}`."""
+        found: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            found |= (
+                {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+            )
+        return found

@@ -1,0 +1,101 @@
+"""Decoded images as a Ray Dataset: every image once, the broken ones known, small columns joined."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import ray
+import ray.data
+from numpy.typing import NDArray
+from ray.data.context import ShuffleStrategy
+from ray.data.expressions import col
+
+from ordclust_ray.config import ImagesConfig, InputError
+from ordclust_ray.core.random_keys import random_keys
+from ordclust_ray.data.images import decode_batch
+from ordclust_ray.data.readers import Source
+
+FEW_BLOCKS = 200
+"""Up to here a sort that the driver plans takes 0.1 s, where Ray's default starts processes for 6 s and more. The plan
+has the square of the blocks as parts, too many for more of them."""
+
+
+class TooManyBrokenError(InputError):
+    """More broken images than the settings allow. `broken` lists them: instance_id, source, reason."""
+
+    def __init__(self, message: str, broken: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.broken = broken
+
+
+def decoded_images(
+    source: Source, config: ImagesConfig, chosen: NDArray[np.bool_] | None = None
+) -> tuple[ray.data.Dataset, pd.DataFrame]:
+    """Decodes every image once.
+
+    Args:
+        source: of the images.
+        config: their size and limits.
+        chosen: by instance id; the others are neither decoded nor returned. None: all.
+
+    Returns:
+        Materialized `instance_id`, `image`, `error`; and source and reason of each broken image, by instance_id.
+
+    Raises:
+        TooManyBrokenError: more than `max_broken_fraction`.
+    """
+    encoded = source.encoded()
+    if chosen is not None:
+        encoded = encoded.map_batches(_choose, fn_args=(ray.put(chosen),), batch_size=None)
+    decoded = encoded.map_batches(
+        decode_batch, fn_kwargs={"size": config.image_size, "max_pixels": config.max_pixels}, batch_size=64
+    )
+    decoded = decoded.materialize()
+    if decoded.num_blocks() <= FEW_BLOCKS:
+        decoded.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+    broken, images = _broken(decoded, source.manifest), len(source.manifest) if chosen is None else int(chosen.sum())
+    if len(broken) > config.max_broken_fraction * images:
+        raise TooManyBrokenError(
+            f"{len(broken)} of {images} images are broken, over --data.max-broken-fraction "
+            f"{config.max_broken_fraction:g}; the first: {broken.iloc[0]['source']} ({broken.iloc[0]['reason']})",
+            broken,
+        )
+    return decoded, broken
+
+
+def _choose(batch: dict[str, np.ndarray], chosen: ray.ObjectRef) -> dict[str, np.ndarray]:
+    kept = ray.get(chosen)[batch["instance_id"]]
+    return {name: values[kept] for name, values in batch.items()}
+
+
+def _broken(decoded: ray.data.Dataset, manifest: pd.DataFrame) -> pd.DataFrame:
+    rows = decoded.select_columns(["instance_id", "error"]).filter(expr=col("error") != "").take_all()
+    found = pd.DataFrame(rows, columns=["instance_id", "error"]).set_index("instance_id").sort_index()
+    return pd.DataFrame({"source": manifest.loc[found.index, "source"], "reason": found["error"]})
+
+
+def joined(decoded: ray.data.Dataset, columns: Mapping[str, NDArray]) -> ray.data.Dataset:
+    """With small columns, arrays over all instance ids, joined to the rows wherever those are."""
+    return decoded.map_batches(_join, fn_args=(ray.put(dict(columns)),), batch_size=256)
+
+
+def _join(batch: dict[str, np.ndarray], columns: ray.ObjectRef) -> dict[str, np.ndarray]:
+    ids = batch["instance_id"]
+    joined = {name: values[ids] for name, values in ray.get(columns).items()}
+    return {"instance_id": ids, "image": batch["image"], **joined}
+
+
+def sort_keys(num_instances: int, seed: int) -> NDArray[np.int64]:
+    """A random number for each instance id, by which rows are sorted into a random order."""
+    return (random_keys(np.arange(num_instances), seed) >> np.uint64(1)).astype(np.int64)
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """As text; empty where there is nothing."""
+    return column.map(lambda value: "" if pd.isna(value) else str(value)).astype(object)
+
+
+def images_by_id(rows: ray.data.Dataset, instance_ids: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:
+    """A few images of a set of `instance_id`, `image`, found where they are."""
+    found = rows.filter(expr=col("instance_id").is_in(instance_ids.tolist())).take_all()
+    return {row["instance_id"]: row["image"] for row in found}

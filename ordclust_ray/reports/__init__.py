@@ -1,0 +1,1 @@
+"""What a run achieved: tables and figures of the two systems."""

@@ -1,0 +1,74 @@
+"""What the epochs of both systems share: pools of images, seeds, numbers of steps, losses that have to be finite."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ordclust_ray.processes import process_rank, world_size
+
+
+class DivergedError(ArithmeticError):
+    """Training has left the finite numbers; repeating the epoch would not help."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images that batches are drawn from, on the device that trains.
+
+    Attributes:
+        images: (N, S, S, 3) uint8.
+        rows: (N,) where these images stand in the worker's shard.
+    """
+
+    images: Tensor
+    rows: Tensor
+
+
+def identity(module: nn.Module) -> nn.Module:
+    """The wrapper of a single process."""
+    return module
+
+
+def steps_a_pool(num_bases: int, batch_size: int) -> int:
+    """Batches of `base_batches`.
+
+    >>> steps_a_pool(10, 4), steps_a_pool(3, 2)
+    (3, 1)
+    """
+    return max(1, min(-(-num_bases // batch_size), num_bases // 2))
+
+
+OnStep = Callable[[int, int, int, Mapping[str, Tensor]], None]
+"""Is told of a step: the epoch from 0, the step from 1, steps an epoch, the step's losses."""
+
+
+def ignore_step(epoch: int, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
+    """Tells nobody."""
+
+
+def begin_epoch(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    """Seeds torch by the run's seed, the epoch and the process, so that an epoch can be repeated.
+
+    Returns:
+        A generator on the device, of the same seed.
+    """
+    own = int(np.random.SeedSequence([seed, epoch, process_rank()]).generate_state(1)[0])
+    torch.manual_seed(own)
+    return torch.Generator(device).manual_seed(own)
+
+
+def require_finite(losses: Tensor, epoch: int) -> None:
+    """Raises DivergedError where the mean losses of an epoch, counted from 0, are not finite."""
+    if not losses.isfinite().all():
+        raise DivergedError(f"the losses of epoch {epoch + 1} are not finite: lower --training.learning-rate")
+
+
+def synchronise_buffers(module: nn.Module) -> None:
+    """Batch normalisation's statistics are those of process 0, as in the checkpoint, in every process."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)

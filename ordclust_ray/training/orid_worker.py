@@ -1,0 +1,86 @@
+"""Binds `drc_orid` to Ray Train: shards, gradients of all workers, checkpoints, progress. Workers never restart."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray.train
+from safetensors.torch import save_file
+
+from ordclust_ray.config import DrcConfig
+from ordclust_ray.progress import Monitor
+from ordclust_ray.training.checkpoint import REFERENCES, restore, save_shard, save_training
+from ordclust_ray.training.drc_orid import DrcOrid, Problem
+from ordclust_ray.training.epochs import DivergedError, ignore_step
+from ordclust_ray.training.orid import OridTrainer
+from ordclust_ray.training.shard_data import RankedShardData
+from ordclust_ray.training.worker import begin, distributed
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What the driver tells the workers.
+
+    Attributes:
+        config: the run's settings.
+        problem: what the driver knows of the training set.
+        monitor: is told of progress and of each epoch's record.
+    """
+
+    config: DrcConfig
+    problem: Problem
+    monitor: Monitor
+
+
+def train_orid(loop_config: dict[str, TrainJob]) -> str:
+    """The loop that every worker of a `TorchTrainer` runs.
+
+    Returns:
+        Why it ended before the last epoch, where trying again would not help; else nothing.
+    """
+    job = loop_config["job"]
+    model, epochs = _start(job), job.config.training.epochs
+    for _ in range(len(model.history), epochs):
+        try:
+            model.run_epoch()
+        except DivergedError as error:
+            return str(error)
+        _report(model, job.monitor, final=len(model.history) == epochs)
+    return ""
+
+
+def _start(job: TrainJob) -> DrcOrid:
+    """Networks, shard and clusters, as the last checkpoint left them where there is one."""
+    config, context = job.config, ray.train.get_context()
+    device = begin(config.training, config.run.seed)
+    trainer = OridTrainer(config, device, distributed)
+    rank = context.get_world_rank()
+    rows, pool_images = ray.train.get_dataset_shard("train"), config.data.pool_images
+    data = RankedShardData(rows, job.problem.num_train, rank, context.get_world_size(), pool_images, device)
+    model = DrcOrid(config, job.problem, data, trainer, ignore_step if rank else job.monitor.step)
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            restored = restore(Path(folder), device)
+        trainer.load_state_dict(restored.state)
+        model.history, model.centroids = restored.history, restored.centroids
+        model.assignments = restored.assignments_of(data.instance_ids)
+    return model
+
+
+def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:
+    """Checkpoints the epoch, a barrier over all workers; the last one with references and similarities."""
+    rank = ray.train.get_context().get_world_rank()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        columns = {"instance_ids": model.data.instance_ids, "assignments": model.assignments}
+        if final:
+            columns["similarities"], references = model.conclude()
+            if rank == 0:
+                save_file(references, folder / REFERENCES)
+        save_shard(folder, rank, columns)
+        if rank == 0:
+            save_training(folder, model.trainer.state_dict(), model.history, model.centroids)
+        ray.train.report({"epoch": len(model.history)}, checkpoint=ray.train.Checkpoint.from_directory(name))
+    if rank == 0:
+        monitor.epoch(model.history[-1])
