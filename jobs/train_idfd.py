@@ -86,7 +86,7 @@ def conclude(
     output = folder / "results"
     output.mkdir(exist_ok=True)
     features = write_features(checkpoint, len(prepared.manifest), folder / "features.npy")
-    rows, images = assignments(prepared, features, centroids), sample_images(prepared)
+    rows, images = assignments(prepared, features, centroids), sample_images(prepared, config.data.image_size)
     clusters = build_clusters(config, state["modules"], centroids)
     save_clusters(output / MODEL, clusters, config)
     results = evaluate(config, prepared, history[-1], images)

@@ -98,7 +98,7 @@ WORDS = {
     "pair_accuracy": "pairs right {:.0%}",
     "instance_discrimination": "instances {:.3f}",
     "feature_decorrelation": "decorrelation {:.3f}",
-    "orthogonality": "orthogonality {:.2f}",
+    "orthogonality": "orthogonality {:.3f}",
     "centroid_affinity": "CA {:+.2f}",
     "changed": "moved {:.1%}",
     "silhouette": "silhouette {:.2f}",

@@ -28,7 +28,7 @@ RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole jobs first: no Ray of this process runs beside them then."""
-    first = ["test_readme.py", "test_train_drc.py", "test_planted.py"]
+    first = ["test_readme.py", "test_train_drc.py", "test_train_idfd.py", "test_planted.py"]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 

@@ -1,18 +1,21 @@
 """Running jobs as a user does: in a process of their own, in a terminal or not."""
 
+import contextlib
 import json
 import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 ROOT = Path(__file__).parent.parent
 README_COMMANDS = [
@@ -51,10 +54,10 @@ def start(script: str, *arguments: str, env: Mapping[str, str]) -> subprocess.Po
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=output, stderr=errors)
 
 
-def two_workers(storage: Path, name: str) -> list[str]:
+def two_workers(storage: Path, name: str, size: Sequence[str] = (*TINY, *SIX_EPOCHS)) -> list[str]:
     """Flags of a small run with two training workers on two CPUs, or fewer cores."""
     workers = ["--training.num-workers", "2", "--training.cpus-per-worker", "0.5", "--training.threads-per-worker", "1"]
-    return [*TINY, *SIX_EPOCHS, *workers, "--run.storage", str(storage), "--run.name", name]
+    return [*size, *workers, "--run.storage", str(storage), "--run.name", name]
 
 
 def run(script: str, *arguments: str, env: Mapping[str, str]) -> str:
@@ -74,6 +77,33 @@ def reported_epochs(folder: Path) -> int:
     """Epochs in the newest checkpoint of a run."""
     found = sorted(folder.glob("checkpoint_*/history.json"))
     return len(json.loads(found[-1].read_text())) if found else 0
+
+
+def status(storage: Path, name: str) -> str:
+    """Of a run, in MLflow."""
+    with contextlib.closing(sqlite3.connect(storage / "mlflow.db")) as database:
+        (found,) = database.execute("select status from runs where name = ?", (name,)).fetchone()
+    return str(found)
+
+
+def kill_a_worker_and_then_the_driver(process: subprocess.Popen[str], folder: Path, *, epochs: int) -> None:
+    """kill -9 of a training worker once some epochs are checkpointed, and of the job once new workers went on.
+
+    Args:
+        process: of the job.
+        folder: of its run.
+        epochs: of the whole run, which must not be over by then.
+    """
+    wait_for_epochs(process, folder, 2)
+    workers = [p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
+    assert len(workers) == 2
+    kill(workers[1].pid)
+    before = reported_epochs(folder)
+    assert before < epochs - 1
+    wait_for_epochs(process, folder, before + 1)  # new workers go on
+    kill(process.pid)
+    process.communicate()
+    assert reported_epochs(folder) < epochs
 
 
 def wait_for_epochs(process: subprocess.Popen[str], folder: Path, epochs: int) -> None:

@@ -14,6 +14,7 @@ from cli import parse
 
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.recipes.drc import RECIPES
+from ordclust_ray.recipes.idfd import RECIPES as IDFD_RECIPES
 
 JOBS = Path(__file__).parents[1] / "jobs"
 
@@ -179,6 +180,26 @@ def test_long_value_is_named_as_it_was_given(capsys: pytest.CaptureFixture[str])
 def test_nothing_is_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(["--nonsense"], capsys).lower().count("unrecognized options") == 1
     assert complaint(["--rank.scale", "log"], capsys).lower().count("invalid choice") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("cifar", ["there is no recipe 'cifar'", "cifar10, cifar100, stl10, imagenet10, imagenet-dog"]),
+        ("cifar10 --loss.variant dec", ["--loss.variant", "'dec'", "'id-original'", "'idfd'"]),
+        ("--model.network alexnet", ["--model.network", "'resnet18'", "'convnet'"]),
+        ("--augmentation.min-crop 2", ["--augmentation.min-crop is 2; it must be from 0.01 to 1"]),
+    ],
+)
+def test_wrong_input_of_the_other_training_job(
+    line: str, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(IDFD_RECIPES, "digits", line.split())
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert re.fullmatch(r"error: [^\n]+\n", error), error
+    assert [text for text in expected if text not in error] == [], error
 
 
 # --- the job ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -50,6 +51,9 @@ def test_every_command_is_known_here() -> None:
         "make test",
         "python jobs/train_drc.py",
         "python jobs/cluster_features.py",
+        ".venv/bin/python jobs/train_idfd.py",
+        "python jobs/train_idfd.py small",
+        "python jobs/predict.py",
         *exports,
         "ray ",
         "mlflow ui",
@@ -72,7 +76,7 @@ def test_make_targets_are_what_this_suite_and_the_next_test_run() -> None:
 def default_run(home: Path) -> tuple[str, Path]:
     """`make run`, whole, in the environment that is there already: what it printed, and its folder."""
     output = job.shell(job.readme("make run"), job.environment(HOME=str(home)))
-    (folder,) = (home / "ordclust_runs").glob("digits-*")
+    (folder,) = (file.parents[1] for file in (home / "ordclust_runs").glob("digits-*/results/montage.png"))
     return output, folder / "results"
 
 
@@ -135,6 +139,51 @@ def test_folder_of_images(cluster: dict[str, str], tmp_path: Path) -> None:
     broken = pd.read_csv(Path(cluster["HOME"]) / "ordclust_runs" / "own" / "results" / "broken_images.csv")
     assert broken["source"].tolist() == [str(folder / "7.png")]
     assert "truncated" in broken["reason"][0]
+
+
+def test_clusters_without_labels_and_of_new_images(cluster: dict[str, str], tmp_path: Path) -> None:
+    """A folder of images, one of them broken; then the clusters of other images, one of them broken."""
+    for folder, seed in (("my_images", 3), ("new_images", 5)):
+        (tmp_path / folder / "below").mkdir(parents=True)
+        for i, image in enumerate(planted_images(60, seed=seed).images):
+            Image.fromarray(image).save(tmp_path / folder / ("below" if i % 2 else ".") / f"{i}.png")
+        (tmp_path / folder / "7.png").write_bytes(b"broken")
+    small = "--model.width 0.1 --training.epochs 2 --data.image-size 16 --clustering.starts 2 --run.name NAME"
+    own = job.readme("python jobs/train_idfd.py small").replace("my_images", shlex.quote(str(tmp_path / "my_images")))
+    output = job.shell(f"{own} {small} --data.max-broken-fraction 0.1", cluster)
+    assert "60 images, 1 broken; 10 clusters" in output
+    assert re.search(r"neighbour in same cluster +[01]\.", output)
+    assert "ACC" not in output
+    line = job.readme("python jobs/predict.py").replace("~", cluster["HOME"])
+    line = line.replace("new_images", str(tmp_path / "new_images")).replace("new_clusters", str(tmp_path / "out"))
+    assert f"61 images, 1 of them broken, are in {tmp_path / 'out'}" in job.shell(line, cluster)
+    rows = pq.read_table(tmp_path / "out").to_pandas()
+    assert sorted(rows["source"]) == sorted(map(str, (tmp_path / "new_images").glob("**/*.png")))
+    assert rows[rows["cluster"] < 0]["source"].tolist() == [str(tmp_path / "new_images" / "7.png")]
+    assert set(rows["cluster"]) <= set(range(-1, 10))
+    again = subprocess.run(line, shell=True, cwd=job.ROOT, env=cluster, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert re.fullmatch(r"error: --output '.*' holds files already; name another folder\n", again.stderr)
+
+
+@pytest.fixture(scope="module")
+def default_idfd(home: Path) -> tuple[str, Path]:
+    """The README's `train_idfd.py`, whole: what it printed, and its results."""
+    line = job.readme(".venv/bin/python jobs/train_idfd.py").replace(".venv/bin/python", shlex.quote(sys.executable))
+    output = job.shell(line, job.environment(HOME=str(home)))
+    (table,) = (home / "ordclust_runs").glob("digits-*/results/clusters.png")
+    return output, table.parent
+
+
+def test_clusters_of_digits_beat_k_means_on_pixels(default_idfd: tuple[str, Path]) -> None:
+    output, folder = default_idfd
+    measures = json.loads((folder / "results.json").read_text())["measures"]
+    ours, pixels = measures["IDFD"], measures["k-means on pixels"]
+    assert 0.75 < pixels["ACC"] < 0.85
+    for name in ("ACC", "NMI", "ARI"):
+        assert ours[name] > pixels[name] + 0.02, name
+        assert re.search(rf"{name} +{ours[name]:.3f} +{pixels[name]:.3f}", output)
+    assert f"results: {folder}" in output
 
 
 def test_help(home: Path) -> None:

@@ -19,7 +19,7 @@ def test_a_name_has_one_run_however_often_it_starts(tmp_path: Path) -> None:
     (tmp_path / "leaves").mkdir()
     first = tracker(tmp_path)
     first.start({"run.seed": 3})
-    first.epoch({"epoch": 1, "pair_accuracy": 0.5})
+    first.epoch({"epoch": 1, "seconds": 0.5})
     first.finish("FAILED")
     again = tracker(tmp_path)
     assert not again.finished
@@ -55,6 +55,34 @@ def test_an_epoch_is_recorded_with_all_its_numbers(tmp_path: Path) -> None:
     client = MlflowClient(run.uri)
     assert client.get_run(run.run_id).data.metrics == {"epoch": 4.0, "pair_accuracy": 0.5, "nmi": 0.25}
     assert [point.step for point in client.get_metric_history(run.run_id, "nmi")] == [4]
+
+
+def test_epochs_that_are_missing_are_recorded_once(tmp_path: Path) -> None:
+    (tmp_path / "leaves").mkdir()
+    run = tracker(tmp_path)
+    run.start({})
+    history = [{"epoch": epoch, "seconds": 1.0} for epoch in (1, 2, 3)]
+    run.epoch(history[1])
+    run.missing_epochs(history)
+    points = MlflowClient(run.uri).get_metric_history(run.run_id, "seconds")
+    assert sorted(point.step for point in points) == [1, 2, 3]
+
+
+def test_runs_that_are_alike_but_for_a_setting(tmp_path: Path) -> None:
+    def run(name: str, status: str = "FINISHED", **parameters: float) -> Tracker:
+        (tmp_path / name).mkdir()
+        made = tracker(tmp_path, name)
+        made.start({"tau": 1.0, "k": 3, **parameters})
+        made.metrics({"ACC": parameters.get("tau", 1.0) / 2})
+        made.finish(status)
+        return made
+
+    mine = run("mine", "FAILED")  # not finished, but it asks
+    run("cooler", tau=0.5)
+    run("failed", "FAILED", tau=0.25)
+    run("other", k=4)
+    found = mine.alike({"tau": 1.0, "k": 3}, free={"tau"})
+    assert sorted((parameters["tau"], metrics["ACC"]) for parameters, metrics in found) == [("0.5", 0.25), ("1.0", 0.5)]
 
 
 @pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////dev/null/mlflow.db"])

@@ -10,7 +10,6 @@ import job
 import mlflow
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import ray
 import train_drc
@@ -142,30 +141,14 @@ def test_killed_worker_and_killed_driver_change_nothing(
     """A worker is killed, which the run survives, and then the driver, which is started again."""
     folder, line = storage / "disturbed", job.two_workers(storage, "disturbed")
     process = job.start("train_drc.py", "digits", *line, env=cluster)
-    job.wait_for_epochs(process, folder, 2)
-    workers = [p for p in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(p.info["cmdline"] or [])]
-    assert len(workers) == 2
-    job.kill(workers[1].pid)
-    before = job.reported_epochs(folder)
-    assert before < 5
-    job.wait_for_epochs(process, folder, before + 1)  # new workers go on
-    job.kill(process.pid)
-    process.communicate()
-    assert job.reported_epochs(folder) < 6
-    assert status(storage, "disturbed") == "RUNNING"
+    job.kill_a_worker_and_then_the_driver(process, folder, epochs=6)
+    assert job.status(storage, "disturbed") == "RUNNING"
 
     job.run("train_drc.py", "digits", *line, env=cluster)
     expected, found = (job.assignments(storage / run) for run in ("undisturbed", "disturbed"))
     pd.testing.assert_series_equal(found["cluster"], expected["cluster"])
     pd.testing.assert_series_equal(found["estimate"], expected["estimate"])
-    assert status(storage, "disturbed") == "FINISHED"
+    assert job.status(storage, "disturbed") == "FINISHED"
     with contextlib.closing(sqlite3.connect(storage / "mlflow.db")) as database:
         query = "select count(*), count(distinct step) from metrics natural join runs where name = ? and key = ?"
         assert database.execute(query, ("disturbed", "comparison")).fetchone() == (6, 6)
-
-
-def status(storage: Path, name: str) -> str:
-    """Of a run, in MLflow."""
-    with contextlib.closing(sqlite3.connect(storage / "mlflow.db")) as database:
-        (found,) = database.execute("select status from runs where name = ?", (name,)).fetchone()
-    return str(found)

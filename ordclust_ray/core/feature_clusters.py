@@ -13,7 +13,7 @@ from ordclust_ray.core.nearest_centroid import Assigned, assign
 
 
 class FeatureClusters(nn.Module):
-    """Assigns images to the clusters of a training.
+    """Assigns images to the clusters of a training; it is not trained itself.
 
     Args:
         network: the trained network.
@@ -24,8 +24,9 @@ class FeatureClusters(nn.Module):
 
     def __init__(self, network: FeatureNetwork, centroids: Float[Tensor, "K D"]) -> None:
         super().__init__()
-        self.network = network.eval()
+        self.network = network.requires_grad_(False)
         self.register_buffer("centroids", centroids.float())
+        self.eval()
 
     def assigned(self, images: UInt8[Tensor, "B S S 3"]) -> Assigned:
         """The clusters of images."""

@@ -126,15 +126,16 @@ def decorrelation_loss(features: Float[Tensor, "B D"], *, decorrelation_temperat
 
 
 def orthogonality_loss(features: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
-    """Squared cosines of each feature with all others over the minibatch, the mean over the features (3).
+    """Squared deviations of the features' cosines over the minibatch from orthogonality (3), the mean over all D x D.
 
-    From 0 where features are orthogonal to D - 1 where all are alike.
+    From 0 where features are orthogonal to 1 - 1/D where all are alike. The paper's weight of 10, chosen by the
+    magnitudes of the terms, brings this mean to that of (2); sums over each feature's cosines are D times as much.
 
     Args:
         features: as for `decorrelation_loss`.
     """
     cosines = _cosines(features)
-    return (cosines - torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)).square().sum(dim=1).mean()
+    return (cosines - torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)).square().mean()
 
 
 def _cosines(features: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:

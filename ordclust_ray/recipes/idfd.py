@@ -28,9 +28,9 @@ def small() -> IdfdConfig:
     """A small network at 32 pixels, for your own images on a CPU. Needs --data.path, and the number of clusters."""
     return IdfdConfig(
         data=UnlabelledConfig(path="images"),
-        model=FeaturesConfig(network="convnet", width=0.5),
-        augmentation=AugmentationConfig(flip=True),
-        training=IdfdTrainingConfig(epochs=40),
+        model=FeaturesConfig(network="convnet", width=0.25),
+        augmentation=AugmentationConfig(min_crop=0.5, flip=True),
+        training=IdfdTrainingConfig(epochs=60),
     )
 
 

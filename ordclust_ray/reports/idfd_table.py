@@ -32,8 +32,8 @@ MEASURES = {
     "silhouette": "silhouette",
     "nearest_same_cluster": "neighbour in same cluster",
 }
-BASELINE_IMAGES = 10_000
-"""The pixel baseline sees at most this many images."""
+BASELINE_IMAGES, BASELINE_NUMBERS = 10_000, 30_000_000
+"""The pixel baseline sees at most so many images, and so many numbers of them: fewer images where they are larger."""
 ROWS = 2**16
 
 
@@ -61,8 +61,9 @@ def assignments(prepared: Unlabelled, features: NDArray[np.float32], centroids: 
     return prepared.manifest.assign(**found)
 
 
-def sample_images(prepared: Unlabelled, limit: int = BASELINE_IMAGES) -> dict[str, NDArray[Any]]:
+def sample_images(prepared: Unlabelled, image_size: int) -> dict[str, NDArray[Any]]:
     """`ids` and `images` for baselines and figures: the first of the shuffled rows."""
+    limit = min(BASELINE_IMAGES, BASELINE_NUMBERS // (3 * image_size**2))
     batch = prepared.train.limit(limit).take_batch(limit, batch_format="numpy")
     return {"ids": np.array(batch["instance_id"]), "images": np.array(batch["image"])}
 
