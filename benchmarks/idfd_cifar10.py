@@ -9,27 +9,20 @@ The same command goes on where the last one stopped; `--max-epochs` stops early,
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.parquet_images import read
-from ordclust_ray.config import (
-    AugmentationConfig,
-    FeaturesConfig,
-    IdfdConfig,
-    IdfdLossConfig,
-    IdfdTrainingConfig,
-    KMeansConfig,
-    RunConfig,
-    UnlabelledConfig,
-)
+from ordclust_ray.config import IdfdConfig
+from ordclust_ray.recipes.idfd import cifar10
 from ordclust_ray.training.checkpoint import load_bank, restore_training, save_bank, save_training
 from ordclust_ray.training.idfd import IdfdTrainer
 from ordclust_ray.training.idfd_run import Idfd, ImagesInMemory
 
-SIDE, CLASSES = 32, 10
+CLASSES = 10
 TABLE_1 = {  # best values of the paper, in per cent: ACC, NMI, ARI
     "id-original": (44.0, 30.9, 22.1),
     "id-tuned": (77.6, 68.2, 61.6),
@@ -40,25 +33,38 @@ NEWEST = "newest"
 
 
 def settings(options: argparse.Namespace) -> IdfdConfig:
-    return IdfdConfig(
-        data=UnlabelledConfig(image_size=SIDE),
-        model=FeaturesConfig(network=options.network, width=options.width),
-        augmentation=AugmentationConfig(flip=options.flip),
-        loss=IdfdLossConfig(variant=options.variant),
-        clustering=KMeansConfig(every=options.every),
-        training=IdfdTrainingConfig(
+    recipe = cifar10()
+    return replace(
+        recipe,
+        model=replace(recipe.model, network=options.network, width=options.width),
+        augmentation=replace(recipe.augmentation, flip=options.flip),
+        loss=replace(recipe.loss, variant=options.variant),
+        clustering=replace(recipe.clustering, every=options.every),
+        training=replace(
+            recipe.training,
             epochs=options.epochs,
             batch_size=options.batch_size,
             precision=options.precision,
             compile=options.compile,
         ),
-        run=RunConfig(seed=options.seed),
+        run=replace(recipe.run, seed=options.seed),
     )
+
+
+def refuse_other_settings(config: IdfdConfig, images: int, output: Path) -> None:
+    """A folder goes on with the settings that it was started with."""
+    file, now = output / "config.json", config.flat() | {"images": images}
+    if file.exists() and (before := json.loads(file.read_text())) != now:
+        changed = ", ".join(f"{name} was {before.get(name)!r}" for name in now if before.get(name) != now[name])
+        raise SystemExit(f"error: {output} was started with other settings: {changed}; choose another --output")
+    file.write_text(json.dumps(now, indent=1))
 
 
 def save(model: Idfd, output: Path) -> None:
     """A checkpoint, whole or not at all: the link moves last."""
     folder = output / f"epoch-{len(model.history):05d}"
+    if (output / NEWEST).resolve() == folder.resolve():
+        return  # it is there already
     folder.mkdir(exist_ok=True)
     save_bank(folder, 0, model.trainer.bank.rows)
     centroids = None if model.clusters is None else torch.from_numpy(model.clusters.centroids)
@@ -131,6 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     data = ImagesInMemory(torch.from_numpy(images).to(device), torch.arange(len(images), device=device))
     config = settings(options)
+    refuse_other_settings(config, len(images), options.output)
     model = Idfd(config, CLASSES, labels, data, IdfdTrainer(config, len(images), device))
     resume(model, options.output)
     print(f"{len(images)} images, {device}, torch {torch.__version__}; from epoch {len(model.history)}", flush=True)

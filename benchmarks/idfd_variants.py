@@ -29,6 +29,8 @@ from ordclust_ray.training.idfd_run import Idfd, ImagesInMemory
 CLASSES = 10
 PIXELS = "k-means on pixels"
 MEASURES = ("acc", "nmi", "ari")
+SETTINGS = ("images", "epochs", "instance_temperature", "decorrelation_temperature", "precision")
+"""That all runs of a table share."""
 
 
 def settings(variant: Any, seed: int, options: argparse.Namespace) -> IdfdConfig:
@@ -65,16 +67,13 @@ def table(files: Iterable[Path]) -> pd.DataFrame:
     """A row a method: mean and standard deviation over seeds of each measure, at the end of training."""
     runs = [json.loads(file.read_text()) for file in files]
     rows = pd.DataFrame([{"method": run["method"], **{m: run["history"][-1][m] for m in MEASURES}} for run in runs])
-    found = rows.groupby("method", sort=False)[list(MEASURES)].agg(["mean", "std", "count"])
-    return pd.DataFrame(
-        {
-            m.upper(): [
-                f"{row[m, 'mean']:.3f} ± {row[m, 'std']:.3f} ({row[m, 'count']:.0f})" for _, row in found.iterrows()
-            ]
-            for m in MEASURES
-        },
-        index=found.index,
-    )
+    return rows.groupby("method", sort=False).agg(_spread).rename(columns=str.upper)
+
+
+def _spread(values: pd.Series) -> str:
+    if len(values) == 1:
+        return f"{values.iloc[0]:.3f}"
+    return f"{values.mean():.3f} ± {values.std():.3f} ({len(values)} seeds)"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -82,29 +81,32 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs' histories")
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument(
-        "--variants", nargs="+", choices=list(METHODS), default=["id-original", "id-tuned", "idfo", "idfd"]
-    )
+    parser.add_argument("--variants", nargs="+", choices=list(METHODS), default=list(METHODS)[:4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=0, help="0: the recipe's")
     parser.add_argument("--instance-temperature", type=float, default=0.0)
     parser.add_argument("--decorrelation-temperature", type=float, default=2.0)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args(arguments)
+    kept = {name: getattr(options, name) for name in SETTINGS}
     options.output.mkdir(parents=True, exist_ok=True)
     images, labels = read([options.data], options.images)
     print(f"{len(images)} images, {torch.get_num_threads()} threads, torch {torch.__version__}", flush=True)
     for seed in options.seeds:
         for variant in ["pixels", *options.variants]:
             file = options.output / f"{variant}-{seed}.json"
-            if not file.exists():
-                pixels = variant == "pixels"
-                history = (
-                    of_pixels(images, labels, seed)
-                    if pixels
-                    else trained(settings(variant, seed, options), images, labels)
-                )
-                file.write_text(json.dumps({"method": PIXELS if pixels else METHODS[variant], "history": history}))
+            if file.exists():
+                if (before := json.loads(file.read_text())["settings"]) != kept:
+                    raise SystemExit(f"error: {file} was made with other settings, {before}; choose another --output")
+                continue
+            if variant == "pixels":
+                run = {"method": PIXELS, "history": of_pixels(images, labels, seed)}
+            else:
+                history = trained(settings(variant, seed, options), images, labels)
+                run = {"method": METHODS[variant], "history": history}
+            unfinished = file.with_suffix(".new")
+            unfinished.write_text(json.dumps({"settings": kept, **run}))
+            unfinished.replace(file)
     print(table(sorted(options.output.glob("*.json"))).to_string())
 
 

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
         config.require()
         run, output = (Path(name).expanduser().absolute() for name in (config.model, config.output))
         describe_model(model := run / "results" / MODEL)
-        if output.exists() and any(output.iterdir()):
+        if output.is_file() or (output.exists() and any(output.iterdir())):
             raise InputError(f"--output {config.output!r} holds files already; name another folder")
         source = open_source(config.images)
         start_ray()

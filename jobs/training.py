@@ -43,6 +43,8 @@ def train(
                 start_ray()
                 lines, use_gpu = preflight(config.training, config.run.storage_path)
                 print("\n".join(lines), flush=True)
+                if not use_gpu and (config.training.compile or config.training.precision == "bfloat16"):
+                    print("note: compiling and bfloat16 are meant for GPUs, of which there is none", flush=True)
                 results = run(recipe, config, source, tracker, folder, use_gpu)
             print(f"\n{results.table()}\n\nresults: {folder / 'results'}")
             print(f"MLflow:  {tracker.where()}   (run {name})", flush=True)

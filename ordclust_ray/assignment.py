@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import ray.data
 import torch
@@ -57,7 +58,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         found = {}
     if found.pop("system", None) != SYSTEM:
-        raise InputError(f"{folder} holds no model of train_idfd.py; give the folder of a finished run")
+        raise InputError(f"--model: {folder} holds no model of train_idfd.py; give the folder of a finished run")
     return found
 
 
@@ -75,7 +76,7 @@ class AssignBatch:
     def __init__(self, folder: str, sources: ray.ObjectRef) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._clusters = load_clusters(Path(folder)).to(self._device)
-        self._sources: np.ndarray = ray.get(sources)
+        self._sources: pa.Array = ray.get(sources)
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -84,7 +85,7 @@ class AssignBatch:
         usable = batch["error"] == ""
         return {
             "instance_id": batch["instance_id"],
-            "source": self._sources[batch["instance_id"]],
+            "source": self._sources.take(pa.array(batch["instance_id"])).to_numpy(zero_copy_only=False),
             "cluster": np.where(usable, found.clusters.cpu().numpy(), -1),
             "distance": np.where(usable, found.distances.cpu().numpy(), np.nan).astype(np.float32),
             "margin": np.where(usable, found.margins.cpu().numpy(), np.nan).astype(np.float32),
@@ -111,9 +112,10 @@ def assign_images(source: Source, model: Path, output: Path, max_pixels: int) ->
     )
     rows = decoded.map_batches(
         AssignBatch,
-        fn_constructor_args=(str(model), ray.put(source.manifest["source"].to_numpy(dtype=str))),
+        fn_constructor_args=(str(model), ray.put(pa.array(source.manifest["source"], pa.large_string()))),
         batch_size=BATCH,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(work, room))),
+        num_cpus=0.5,  # on a machine of one, reading needs the other half
         num_gpus=1 if gpus else 0,
         zero_copy_batch=True,
     )

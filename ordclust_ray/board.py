@@ -15,7 +15,7 @@ class Board:
         self.newest = newest
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """An epoch that is checkpointed."""
+        """An epoch that is over."""
         self.records.append(record)
 
     def read(self, seen: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

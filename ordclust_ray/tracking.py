@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 ALIAS = "newest"
+MOST = 50_000
+"""Runs that MLflow lists at once."""
 PACKAGES = ("ordclust_ray", "ray", "torch", "mlflow", "numpy", "scikit-learn")
 
 
@@ -101,11 +103,10 @@ class Tracker:
         """
         fixed = {key: str(value) for key, value in parameters.items() if key not in free}
         with _usable(self.uri):
-            runs = [
-                run
-                for run in self._client.search_runs([self.experiment_id])
-                if run.info.run_id == self.run_id or run.info.status == "FINISHED"
-            ]
+            finished = self._client.search_runs(
+                [self.experiment_id], "attributes.status = 'FINISHED'", max_results=MOST
+            )
+            runs = [run for run in finished if run.info.run_id != self.run_id] + [self._client.get_run(self.run_id)]
         return [
             (run.data.params, run.data.metrics)
             for run in runs

@@ -66,7 +66,7 @@ def test_no_image_is_lost(local_ray: None, model: Path, small_config: DrcConfig,
     assert rows.index[rows["cluster"] < 0].tolist() == [3, 34]
     assert rows.loc[[3, 34], "distance"].isna().all()
     assert "UnidentifiedImageError" in rows.loc[3, "error"]
-    assert rows.loc[34, "error"] == "empty or not found"
+    assert rows.loc[34, "error"] == "empty, not found, or outside of the folder"
     assert rows["source"].tolist() == source.manifest["source"].tolist()
     usable = rows[rows["error"] == ""]
     shown = np.zeros((len(usable), 16, 16, 3), dtype=np.uint8)

@@ -156,6 +156,6 @@ def test_the_paper_s_sets_have_the_paper_s_settings(recipe: str) -> None:
 def test_predict_needs_three_things() -> None:
     PredictConfig(model="a", path="b", output="c").require()
     for name in ("model", "path", "output"):
-        given = dataclasses.replace(PredictConfig(model="a", path="b", output="c"), **{name: ""})
+        given = dataclasses.replace(PredictConfig(model="a", path="b", output="c"), **{name: ""})  # type: ignore[arg-type]
         with pytest.raises(InputError, match=f"--{name} is missing; --model, --path and --output have to be given"):
             given.require()

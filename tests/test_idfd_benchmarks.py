@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import idfd_cifar10, idfd_step
+from benchmarks import idfd_cifar10, idfd_step, idfd_variants
 
 SMALL = ["--network", "convnet", "--width", "0.1", "--batch-size", "16", "--epochs", "3", "--every", "2"]
 
@@ -49,6 +50,26 @@ def test_cifar10_in_two_goes_is_cifar10_in_one(
         for name in ("instance_discrimination", "feature_decorrelation", "learning_rate"):
             assert mine[name] == theirs[name]
     assert one[-1]["acc"] == two[-1]["acc"]
+
+
+def test_a_folder_goes_on_with_its_settings_alone(cifar10: Path, tmp_path: Path) -> None:
+    line = ["--data", str(cifar10), "--output", str(tmp_path), *SMALL, "--max-epochs", "1"]
+    idfd_cifar10.main(line)
+    with pytest.raises(SystemExit, match=r"was started with other settings: loss\.variant was 'idfd'; choose another"):
+        idfd_cifar10.main([*line, "--variant", "idfo"])
+
+
+def test_the_table_of_variants(cifar10: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--data", str(cifar10 / "cifar10_train_0.parquet"), "--output", str(tmp_path), "--variants", "idfo"]
+    for _ in range(2):  # the second reads the files of the first
+        idfd_variants.main([*line, "--seeds", "0", "1", "--epochs", "1"])
+    first, second = capsys.readouterr().out.split("25 images, ")[1:]
+    assert first.count("IDFO, seed") == 2
+    assert "IDFO, seed" not in second
+    for name in ("IDFO", "k-means on pixels"):
+        assert re.search(rf"{name} +0\.\d+ ± 0\.\d+ \(2 seeds\)", second)
+    with pytest.raises(SystemExit, match=r"was made with other settings, .*; choose another --output"):
+        idfd_variants.main([*line, "--seeds", "0", "--epochs", "2"])
 
 
 def test_a_folder_without_the_files_is_named(tmp_path: Path) -> None:

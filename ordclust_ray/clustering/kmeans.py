@@ -12,7 +12,9 @@ from ordclust_ray.core.random_keys import another_seed
 from ordclust_ray.processes import all_gather, process_rank
 
 SQUARED, COSINES = "squared distances", "cosines"
-MAX_ITERATIONS, ROWS_AT_A_TIME = 300, 2**16
+MAX_ITERATIONS, TOLERANCE, ROWS_AT_A_TIME = 300, 1e-4, 2**16
+TOGETHER = 4
+"""Starts at a time: each remembers some numbers of every row."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +73,20 @@ def _in_one_process(rows: NDArray[np.float32], num_clusters: int, starts: int, s
 
 
 def _where_they_are(rows: torch.Tensor, first: int, num_clusters: int, starts: int, seed: int) -> NDArray[np.float32]:
-    """The centroids by repulsive k-means without repulsion and without a floor; all starts share a read of the rows."""
+    """The centroids by repulsive k-means without repulsion and floor; a few starts share a read of the rows."""
     from ordclust_ray.clustering.collective import CollectiveEngine  # the compiled kernels load only where needed
-    from ordclust_ray.core.repulsive_kmeans import Rules, cluster_together
+    from ordclust_ray.core.repulsive_kmeans import Clustering, Rules, cluster_together
     from ordclust_ray.core.shard import Shard
     from ordclust_ray.core.starts import starts_together
 
     ids = np.arange(first, first + len(rows))
     engine = CollectiveEngine(Shard(rows.cpu(), ids, threads=torch.get_num_threads()), rows.device)
-    rules = Rules(repulsion=0.0, min_size=0, max_iterations=MAX_ITERATIONS, tolerance=0.0)
-    begun = {}
-    for start in range(starts):
-        (centroids,) = starts_together(engine, "k-means||", [num_clusters], another_seed(seed, start))
-        begun[start] = all_gather(centroids)[0], rules
-    results = cluster_together(engine, begun).values()
+    rules = Rules(repulsion=0.0, min_size=0, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE)
+    results: list[Clustering] = []
+    for first_start in range(0, starts, TOGETHER):
+        begun = {}
+        for number, start in enumerate(range(first_start, min(first_start + TOGETHER, starts))):
+            (centroids,) = starts_together(engine, "k-means||", [num_clusters], another_seed(seed, start))
+            begun[number] = all_gather(centroids)[0], rules
+        results += cluster_together(engine, begun).values()
     return max(results, key=lambda result: result.objective).centroids.astype(np.float32)

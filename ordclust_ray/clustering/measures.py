@@ -30,9 +30,14 @@ def class_measures(
         labels: (N,) their classes, -1 where unknown.
         num_clusters: k.
         num_classes: known ones.
+
+    Returns:
+        `acc`, `nmi`, `ari`; nothing where no class is known.
     """
     known = labels >= 0
-    table = sum(all_gather(contingency(assignments[known], labels[known], num_clusters, num_classes)))
+    table = np.sum(all_gather(contingency(assignments[known], labels[known], num_clusters, num_classes)), axis=0)
+    if not table.sum():
+        return {}
     return {
         "acc": clustering_accuracy(table),
         "nmi": normalized_mutual_information(table),
@@ -62,8 +67,9 @@ def plain_measures(
         seed: of the sample.
 
     Returns:
-        `silhouette` in [-1, 1], of the sample within itself; `nearest_same_cluster`, the share of the sample whose
-        nearest other row, by cosine, of all rows is in the same cluster; `cluster_sizes`.
+        `silhouette` in [-1, 1], of the sample within itself, None where that has a single cluster;
+        `nearest_same_cluster`, the share of the sample whose nearest other row, by cosine, of all rows is in the same
+        cluster; `cluster_sizes`.
     """
     numbers = np.arange(first, first + len(rows))
     chosen = random_keys(numbers, seed) <= np.uint64(min(1.0, sample / num_rows) * (2**64 - 2**11))
@@ -108,10 +114,10 @@ def nearest_rows(queries: Tensor, rows: Tensor, own: Tensor) -> tuple[Tensor, Te
     return best, places
 
 
-def _silhouette(features: NDArray[np.float32], clusters: NDArray[np.int64]) -> float:
-    """Of Rousseeuw (1987); NaN where the sample has a single cluster."""
+def _silhouette(features: NDArray[np.float32], clusters: NDArray[np.int64]) -> float | None:
+    """Of Rousseeuw (1987)."""
     from sklearn.metrics import silhouette_score
 
     if not 2 <= len(np.unique(clusters)) < len(clusters):
-        return float("nan")
+        return None
     return float(silhouette_score(features, clusters))

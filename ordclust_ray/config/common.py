@@ -39,7 +39,8 @@ class ImagesConfig:
     max_broken_fraction: float = 0.01
     """More broken images than this stop the run."""
     pool_images: int = 500_000
-    """Decoded images that a training worker holds at a time (12 kB each at 64 pixels); batches come from a pool."""
+    """Decoded images that a training worker draws batches from at a time (12 kB each at 64 pixels, 28 at 96); where it
+    has more, the next as many are read meanwhile."""
 
     @property
     def columns(self) -> dict[str, str]:

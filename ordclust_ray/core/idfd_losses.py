@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-SLICE = 2**20
-"""Similarities that are in memory at a time: 4 MiB, which stay in a core's cache."""
+SLICE = {"cpu": 2**20, "cuda": 2**26}
+"""Similarities that are in memory at a time: 4 MiB, which stay in a core's cache; on a GPU more, for calls cost."""
 
 
 def instance_discrimination_loss(
@@ -85,7 +85,7 @@ def partition(
     """
     highest = features.new_full((len(features), 1), -torch.inf)
     total, weighted = torch.zeros_like(highest), torch.zeros_like(features)
-    for rows in bank.split(max(1, SLICE // len(features))):
+    for rows in bank.split(max(1, SLICE.get(bank.device.type, SLICE["cpu"]) // len(features))):
         logits = torch.mm(features, rows.T).div_(temperature)
         before, highest = highest, torch.maximum(highest, logits.amax(dim=1, keepdim=True))
         weights = logits.sub_(highest).exp_()

@@ -1,6 +1,8 @@
 """Decoded images as a Ray Dataset: every image once, the broken ones known, small columns joined."""
 
+import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +32,7 @@ class TooManyBrokenError(InputError):
 
 def decoded_images(
     source: Source, config: ImagesConfig, chosen: NDArray[np.bool_] | None = None
-) -> tuple[ray.data.Dataset, pd.DataFrame]:
+) -> tuple[ray.data.Dataset, pd.DataFrame, NDArray[np.uint32]]:
     """Decodes every image once.
 
     Args:
@@ -39,7 +41,8 @@ def decoded_images(
         chosen: by instance id; the others are neither decoded nor returned. None: all.
 
     Returns:
-        Materialized `instance_id`, `image`, `error`; and source and reason of each broken image, by instance_id.
+        Materialized `instance_id`, `image`, `error`, `crc`; source and reason of each broken image, by instance_id; the
+        checksum of each image's file, by instance id.
 
     Raises:
         TooManyBrokenError: more than `max_broken_fraction`.
@@ -60,7 +63,26 @@ def decoded_images(
             f"{config.max_broken_fraction:g}; the first: {broken.iloc[0]['source']} ({broken.iloc[0]['reason']})",
             broken,
         )
-    return decoded, broken
+    return decoded, broken, _checksums(decoded, len(source.manifest))
+
+
+def _checksums(decoded: ray.data.Dataset, num_instances: int) -> NDArray[np.uint32]:
+    found = np.zeros(num_instances, dtype=np.uint32)
+    for batch in decoded.select_columns(["instance_id", "crc"]).iter_batches(batch_size=None, batch_format="numpy"):
+        found[batch["instance_id"]] = batch["crc"]
+    return found
+
+
+def fingerprint(manifest: pd.DataFrame, columns: list[str], checksums: NDArray[np.uint32]) -> str:
+    """SHA-256 of who the instances are, of some columns about them, and of their images; paths play no part.
+
+    Args:
+        manifest: by instance_id.
+        columns: of it.
+        checksums: by instance id, of all instances.
+    """
+    rows = manifest[columns].assign(crc=checksums[manifest.index.to_numpy(dtype=np.int64)])
+    return hashlib.sha256(pd.util.hash_pandas_object(rows).to_numpy().tobytes()).hexdigest()
 
 
 def _choose(batch: dict[str, np.ndarray], chosen: ray.ObjectRef) -> dict[str, np.ndarray]:
@@ -91,8 +113,14 @@ def sort_keys(num_instances: int, seed: int) -> NDArray[np.int64]:
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """As text; empty where there is nothing."""
-    return column.map(lambda value: "" if pd.isna(value) else str(value)).astype(object)
+    """As text; empty where there is nothing. Integers that are floats to pandas, for there are gaps, stay integers."""
+    return column.map(_text).astype(object)
+
+
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def images_by_id(rows: ray.data.Dataset, instance_ids: NDArray[np.int64]) -> dict[int, NDArray[np.uint8]]:

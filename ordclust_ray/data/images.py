@@ -3,6 +3,7 @@
 import re
 import warnings
 from io import BytesIO
+from zlib import crc32
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -33,7 +34,7 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
         BrokenImageError: empty, unknown, truncated or too large.
     """
     if not encoded:
-        raise BrokenImageError("empty or not found")
+        raise BrokenImageError("empty, not found, or outside of the folder")
     Image.MAX_IMAGE_PIXELS = None  # ours decides: it is checked below, before any pixel is decoded
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(encoded), formats=FORMATS) as image:
@@ -62,7 +63,7 @@ def _eight_bit(image: Image.Image, form: str | None) -> Image.Image:
 
 
 def decode_batch(batch: dict[str, np.ndarray], size: int, max_pixels: int) -> dict[str, np.ndarray]:
-    """Ray Data's map: `instance_id`, `encoded` -> `instance_id`, `image`, `error` (empty where all is well)."""
+    """Ray Data's map: `instance_id`, `encoded` -> `instance_id`, `image`, `error` (empty where all is well), `crc`."""
     images = np.zeros((len(batch["encoded"]), size, size, CHANNELS), dtype=np.uint8)
     errors = [""] * len(images)
     for i, encoded in enumerate(batch["encoded"]):
@@ -70,4 +71,10 @@ def decode_batch(batch: dict[str, np.ndarray], size: int, max_pixels: int) -> di
             images[i] = decode(encoded, size, max_pixels)
         except BrokenImageError as error:
             errors[i] = str(error)
-    return {"instance_id": batch["instance_id"], "image": images, "error": np.array(errors, dtype=object)}
+    checksums = np.array([crc32(encoded) for encoded in batch["encoded"]], dtype=np.uint32)
+    return {
+        "instance_id": batch["instance_id"],
+        "image": images,
+        "error": np.array(errors, dtype=object),
+        "crc": checksums,
+    }

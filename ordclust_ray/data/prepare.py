@@ -1,6 +1,5 @@
 """From a source to the two sets that a run needs: decoded images with rank levels, train and test."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from ray.data.expressions import col
 from ordclust_ray.config import DrcConfig, InputError
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.random_keys import random_keys
-from ordclust_ray.data.decoded import as_text, decoded_images, joined, sort_keys
+from ordclust_ray.data.decoded import as_text, decoded_images, fingerprint, joined, sort_keys
 from ordclust_ray.data.readers import Source, open_source
 
 MAX_LEVELS = 1000
@@ -32,6 +31,7 @@ class Prepared:
         rank_levels: the distinct ranks of the training images, ascending.
         groups: names of the known groups.
         broken: instance_id, source and reason of each image that was left out.
+        checksums: of all images' files, by instance id.
     """
 
     train: ray.data.Dataset
@@ -40,11 +40,11 @@ class Prepared:
     rank_levels: NDArray[np.float64]
     groups: list[str]
     broken: pd.DataFrame
+    checksums: NDArray[np.uint32]
 
     def fingerprint(self) -> str:
-        """SHA-256 of who is in which split with which rank; the same data give the same one."""
-        rows = pd.util.hash_pandas_object(self.manifest[["rank", "split"]])
-        return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
+        """Of who is in which split with which rank and image; the same data give the same one."""
+        return fingerprint(self.manifest, ["rank", "split"], self.checksums)
 
 
 def open_checked(config: DrcConfig) -> Source:
@@ -115,7 +115,7 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
         InputError: what is left of the training set is too small.
     """
     data, seed = config.data, config.run.seed
-    decoded, broken = decoded_images(source, data)
+    decoded, broken, checksums = decoded_images(source, data)
     manifest = source.manifest
     if not data.split_column:  # before the broken ones are left out: who is held out does not depend on them
         manifest["split"] = stratified_split(manifest["rank"], data.test_fraction, seed)
@@ -139,7 +139,7 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
     # The sort comes last: an operator after it would pass blocks on in the order in which they are done.
     train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group"]).sort("key")
     test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS).sort("key")
-    return Prepared(train_rows.materialize(), test_rows.materialize(), manifest, rank_levels, groups, broken)
+    return Prepared(train_rows.materialize(), test_rows.materialize(), manifest, rank_levels, groups, broken, checksums)
 
 
 def stratified_split(ranks: pd.Series, test_fraction: float, seed: int) -> pd.Series:

@@ -66,6 +66,7 @@ def open_source(config: ImagesConfig) -> Source:
         return read_parquet(files, config)
     if config.table or any(path.glob("*.csv")) or set(config.columns.values()) - {FOLDER}:
         return read_folder(path, config)
+    _require_defaults(config, "image_column")
     return read_tree(path, config)
 
 

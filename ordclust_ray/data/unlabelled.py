@@ -1,6 +1,5 @@
 """From a source to what IDFD trains on: decoded images with their rows of the bank; labels stay on the driver."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from ray.data.expressions import col
 
 from ordclust_ray.config import IdfdConfig, InputError
 from ordclust_ray.core.random_keys import random_keys
-from ordclust_ray.data.decoded import as_text, decoded_images, joined, sort_keys
+from ordclust_ray.data.decoded import as_text, decoded_images, fingerprint, joined, sort_keys
 from ordclust_ray.data.readers import Source, open_source
 
 COLUMNS = ["key", "instance_id", "image", "bank_row"]
@@ -30,6 +29,7 @@ class Unlabelled:
         labels: (n,) class of each row of the bank, -1 where it is not known.
         num_clusters: k.
         broken: instance_id, source and reason of each image that was left out.
+        checksums: of all images' files, by instance id.
     """
 
     train: ray.data.Dataset
@@ -38,14 +38,15 @@ class Unlabelled:
     labels: NDArray[np.int64]
     num_clusters: int
     broken: pd.DataFrame
+    checksums: NDArray[np.uint32]
 
     def rows_of(self, instance_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of the bank of some images."""
-        return self.manifest.index.get_indexer(pd.Index(instance_ids)).astype(np.int64)
+        return np.searchsorted(self.manifest.index.to_numpy(dtype=np.int64), instance_ids)
 
     def fingerprint(self) -> str:
-        """SHA-256 of which images there are; the same data give the same one."""
-        return hashlib.sha256(self.manifest.index.to_numpy(dtype=np.int64).tobytes()).hexdigest()
+        """Of which images there are; the same data give the same one."""
+        return fingerprint(self.manifest, [], self.checksums)
 
 
 def open_unlabelled(config: IdfdConfig) -> Source:
@@ -59,13 +60,17 @@ def open_unlabelled(config: IdfdConfig) -> Source:
     if "label" in source.manifest:
         source.manifest["label"] = as_text(source.manifest["label"])
     images = min(len(source.manifest), config.data.max_images or len(source.manifest))
-    k = _num_clusters(source.manifest, config)
-    least = max(2 * k, 2 * config.training.num_workers, 10)
-    if images < least:
-        raise InputError(
-            f"there are {images} images; {k} clusters and {config.training.num_workers} workers need {least}"
-        )
+    _require_enough(images, config, _num_clusters(source.manifest, config))
     return source
+
+
+def _require_enough(images: int, config: IdfdConfig, num_clusters: int) -> None:
+    workers, negatives = config.training.num_workers, config.bank.negatives
+    least = max(2 * num_clusters, 2 * workers, 10)
+    if images < least:
+        raise InputError(f"there are {images} images; {num_clusters} clusters and {workers} workers need {least}")
+    if negatives >= images:
+        raise InputError(f"--bank.negatives is {negatives}; it must be 0, which is all, or below the {images} images")
 
 
 def _num_clusters(manifest: pd.DataFrame, config: IdfdConfig) -> int:
@@ -93,16 +98,23 @@ def prepare_unlabelled(source: Source, config: IdfdConfig) -> Unlabelled:
     if most and most < n:
         chosen = np.zeros(n, dtype=bool)
         chosen[np.argsort(random_keys(np.arange(n), SUBSET), kind="stable")[:most]] = True
-    decoded, broken = decoded_images(source, config.data, chosen)
+    decoded, broken, checksums = decoded_images(source, config.data, chosen)
     usable = np.ones(n, dtype=bool) if chosen is None else chosen
     usable[broken.index.to_numpy(dtype=np.int64)] = False
     manifest = source.manifest[usable]
+    _require_enough(len(manifest), config, _num_clusters(manifest, config))
     classes = sorted(set(manifest["label"]) - {""}, key=_by_number) if "label" in manifest else []
     labels = pd.Index(classes).get_indexer(pd.Index(manifest["label"])) if classes else np.full(len(manifest), -1)
     columns = {"usable": usable, "bank_row": np.cumsum(usable) - 1, "key": sort_keys(n, config.run.seed)}
     rows = joined(decoded, columns).filter(expr=col("usable")).select_columns(COLUMNS).sort("key")
     return Unlabelled(
-        rows.materialize(), manifest, classes, labels.astype(np.int64), _num_clusters(manifest, config), broken
+        rows.materialize(),
+        manifest,
+        classes,
+        labels.astype(np.int64),
+        _num_clusters(manifest, config),
+        broken,
+        checksums,
     )
 
 

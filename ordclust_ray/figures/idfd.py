@@ -38,7 +38,7 @@ CHARACTER = 0.018  # of the width of the axis: a digit of a tick's number
 CHARACTER_INCHES = 0.08
 AGREEMENT = {"acc": "ACC", "nmi": "NMI", "ari": "ARI"}
 EVALUATIONS = {"silhouette": "silhouette", "nearest_same_cluster": "neighbour in the same cluster"}
-LOSSES = ("instance_discrimination", "feature_decorrelation", "reconstruction")
+LOSSES = ("instance_discrimination", "feature_decorrelation", "orthogonality", "reconstruction")
 UNKNOWN = "#BBBBBB"
 
 
@@ -76,7 +76,7 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Shows the losses and the learning rate over the epochs.
 
     Args:
-        history: Of each epoch: "epoch"; any of "instance_discrimination", "feature_decorrelation", "reconstruction";
+        history: Of each epoch: "epoch"; any of the losses of `LOSSES`;
             "learning_rate", which holds until the next epoch. A value that is missing or None leaves a gap; a
             quantity without any value has no axes. Without any the figure only says so.
     """

@@ -79,16 +79,24 @@ def evaluate(
         record: of the last epoch.
         images: "ids" and "images" of a sample, for k-means on pixels.
     """
-    ours = {words: record[name] for name, words in MEASURES.items() if name in record}
+    ours = {words: record[name] for name, words in MEASURES.items() if record.get(name) is not None}
     measures = {METHODS[config.loss.variant]: ours}
-    if prepared.classes:
-        clusters = baselines.pixel_clusters(
-            images["images"], prepared.num_clusters, config.run.seed, config.clustering.starts
-        )
-        labels = prepared.labels[prepared.rows_of(images["ids"])]
-        found = class_measures(clusters, labels, prepared.num_clusters, len(prepared.classes))
-        measures["k-means on pixels"] = {MEASURES[name]: value for name, value in found.items()}
-    return Results(measures, record["cluster_sizes"])
+    found = _of_pixels(config, prepared, images)
+    if found:
+        n, seen = len(prepared.manifest), len(images["ids"])
+        name = "k-means on pixels" if seen == n else f"k-means on pixels of {seen} images"
+        measures[name] = {MEASURES[name]: value for name, value in found.items()}
+    note = f"k-means: the best of {config.clustering.starts} starts by {record['kmeans_objective']}"
+    return Results(measures, record["cluster_sizes"], note)
+
+
+def _of_pixels(config: IdfdConfig, prepared: Unlabelled, images: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """ACC, NMI and ARI of k-means on the sample's pixels; nothing where too few of its images have a known class."""
+    labels, k = prepared.labels[prepared.rows_of(images["ids"])], prepared.num_clusters
+    if (labels >= 0).sum() < 2 * k:
+        return {}
+    clusters = baselines.pixel_clusters(images["images"], k, config.run.seed, config.clustering.starts)
+    return class_measures(clusters, labels, k, len(prepared.classes))
 
 
 def class_shares(rows: pd.DataFrame, prepared: Unlabelled) -> list[str]:

@@ -15,11 +15,12 @@ RESULTS = "results.json"
 class Results:
     """Measures by method: `{"DRC-ORID": {"MAE": ...}, "median": {...}, ...}`; a missing one was not measured.
 
-    The first method is ours.
+    The first method is ours. A note says what else a reader has to know.
     """
 
     measures: dict[str, dict[str, float]]
     cluster_sizes: Sequence[int]
+    note: str = ""
 
     def write(self, folder: Path) -> None:
         """As `results.json` in a folder."""
@@ -43,4 +44,4 @@ class Results:
         """Methods across, measures down, for a terminal."""
         frame = pd.DataFrame(self.measures).map(lambda value: "-" if np.isnan(value) else f"{value:.3f}")
         sizes = ", ".join(map(str, self.cluster_sizes))
-        return f"{frame.to_string()}\ncluster sizes: {sizes}"
+        return f"{frame.to_string()}\ncluster sizes: {sizes}" + (f"\n{self.note}" if self.note else "")

@@ -89,15 +89,22 @@ def save_bank(folder: Path, first: int, rows: Tensor) -> None:
 
 
 def load_bank(folder: Path, first: int, end: int) -> Tensor:
-    """Rows `first` to `end` of the bank, whichever workers wrote them; no others are read."""
-    parts = []
+    """Rows `first` to `end` of the bank, whichever workers wrote them; no others are read.
+
+    Raises:
+        ValueError: some of them are not there.
+    """
+    parts, read = [], first
     for file in sorted(folder.glob(f"bank-*.{SAFE}")):
         start = int(file.stem.removeprefix("bank-"))
         with safe_open(file, "pt") as opened:
             rows = opened.get_slice("rows")
             low, high = max(first - start, 0), min(end - start, rows.get_shape()[0])
-            if low < high:
+            if low < high and start + low == read:
                 parts.append(rows[low:high])
+                read = start + high
+    if read < end:
+        raise ValueError(f"the checkpoint {folder} lacks row {read} of the bank")
     return torch.cat(parts)
 
 

@@ -34,7 +34,7 @@ def identity(module: nn.Module) -> nn.Module:
 
 
 def steps_a_pool(num_bases: int, batch_size: int) -> int:
-    """Batches of `base_batches`.
+    """Batches that so many images, or pairs, are dealt into: of at most this size, and of at least 2.
 
     >>> steps_a_pool(10, 4), steps_a_pool(3, 2)
     (3, 1)

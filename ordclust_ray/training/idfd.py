@@ -48,7 +48,7 @@ class IdfdTrainer:
             self.modules = nn.SyncBatchNorm.convert_sync_batchnorm(self.modules)
         if training.compile:
             for module in self.modules:
-                module.compile()
+                module.compile(dynamic=False)  # batches have two sizes: a graph each, instead of one for any
         self._wrapped = [wrap(module) for module in self.modules]
         self.optimizer = torch.optim.SGD(
             self.modules.parameters(),
@@ -73,7 +73,8 @@ class IdfdTrainer:
             generator: of the views, on the device.
 
         Returns:
-            The terms of the loss, of the whole batch.
+            The terms of the loss, of the whole batch; of the reconstruction this process's part, the mean of which over
+            the processes is the whole.
         """
         with self.measure("augmentation"):
             views = augment(images, generator, **vars(self.config.augmentation))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import ray.data
@@ -53,15 +54,20 @@ class ShardData:
         self._parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
         self._kept = list(self._stream(collect=True)) if self.num_pools == 1 else []
         if self.num_pools > 1:
-            for _ in self._stream(collect=True):
-                pass
+            self._collect()
         self.columns: dict[str, Tensor] = {
             name: torch.from_numpy(np.concatenate(parts)).to(device) for name, parts in self._parts.items()
         }
 
     def pools(self) -> Iterator[Pool]:
-        """All images of the shard, a pool at a time."""
-        return iter(self._kept) if self._kept else self._stream(collect=False)
+        """All images of the shard, a pool at a time; while one is in use, the next is read."""
+        return iter(self._kept) if self._kept else _one_ahead(self._stream(collect=False))
+
+    def _collect(self) -> None:
+        """The columns alone."""
+        for batch in self._rows.iter_batches(batch_size=ROWS_A_READ, batch_format="numpy"):
+            for name, parts in self._parts.items():
+                parts.append(np.array(batch[name]))
 
     def _stream(self, collect: bool) -> Iterator[Pool]:
         batches = self._rows.iter_batches(batch_size=ROWS_A_READ, batch_format="numpy")
@@ -84,6 +90,15 @@ class ShardData:
     def _pool(self, pool: int, parts: list[np.ndarray]) -> Pool:
         rows = torch.arange(self._pool_edges[pool], self._pool_edges[pool + 1], device=self._device)
         return Pool(torch.from_numpy(np.concatenate(parts)).to(self._device), rows)
+
+
+def _one_ahead(pools: Iterator[Pool]) -> Iterator[Pool]:
+    """The same, each asked for in a thread while the one before is in use."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(next, pools, None)
+        while (pool := waiting.result()) is not None:
+            waiting = reader.submit(next, pools, None)
+            yield pool
 
 
 class RankedShardData(ShardData):

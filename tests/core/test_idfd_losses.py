@@ -136,7 +136,7 @@ def test_partitions_of_shards_join_to_that_of_the_whole_bank(
 def test_slices_of_the_bank_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features, bank = unit_rows(0, 4, 5), unit_rows(1, 103, 5)
     whole = partition(features, bank, temperature=0.05)
-    monkeypatch.setattr(idfd_losses, "SLICE", 4 * 10)  # eleven slices, the last one shorter
+    monkeypatch.setitem(idfd_losses.SLICE, "cpu", 4 * 10)  # eleven slices, the last one shorter
     torch.testing.assert_close(partition(features, bank, temperature=0.05), whole)
 
 

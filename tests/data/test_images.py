@@ -181,7 +181,7 @@ def test_every_size(size: int) -> None:
 
 
 def test_empty() -> None:
-    with pytest.raises(BrokenImageError, match=r"^empty or not found$"):
+    with pytest.raises(BrokenImageError, match=r"^empty, not found, or outside of the folder$"):
         decode(b"", 16, MANY)
 
 
@@ -281,12 +281,13 @@ def test_batch_keeps_every_row_in_place() -> None:
     ]
     batch = {"instance_id": np.array([7, 3, 11, 0, 2]), "encoded": np.array(files, dtype=object)}
     decoded = decode_batch(batch, size=16, max_pixels=256)
-    assert set(decoded) == {"instance_id", "image", "error"}
+    assert set(decoded) == {"instance_id", "image", "error", "crc"}
+    assert decoded["crc"].tolist() == [zlib.crc32(file) for file in files]
     assert decoded["instance_id"].tolist() == [7, 3, 11, 0, 2]
     assert decoded["image"].shape == (5, 16, 16, 3)
     assert decoded["image"].dtype == np.uint8
     np.testing.assert_array_equal(decoded["image"][[0, 3]], good)
     assert not decoded["image"][[1, 2, 4]].any()
     assert [bool(error) for error in decoded["error"]] == [False, True, True, False, True]
-    assert decoded["error"][1] == "empty or not found"
+    assert decoded["error"][1] == "empty, not found, or outside of the folder"
     assert decoded["error"][4] == "17 x 16 pixels, more than 256"

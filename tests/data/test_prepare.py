@@ -247,7 +247,7 @@ def test_broken_images_are_listed(prepared: Prepared, small_config: DrcConfig) -
     folder = small_config.data.path
     assert prepared.broken["source"].tolist() == [f"{folder}/a.parquet#3", f"{folder}/b.parquet#4"]
     assert "cannot identify" in prepared.broken["reason"][3]
-    assert prepared.broken["reason"][34] == "empty or not found"
+    assert prepared.broken["reason"][34] == "empty, not found, or outside of the folder"
 
 
 def test_manifest_is_what_the_files_say(prepared: Prepared, written: pd.DataFrame) -> None:
@@ -381,7 +381,7 @@ def test_too_many_broken_images_stop_and_all_are_listed(local_ray: None, tmp_pat
     with pytest.raises(
         TooManyBrokenError,
         match=r"\A3 of 40 images are broken, over --data.max-broken-fraction 0.05; "
-        r"the first: .*/set.parquet#5 \(empty or not found\)\Z",
+        r"the first: .*/set.parquet#5 \(empty, not found, or outside of the folder\)\Z",
     ) as caught:
         prepared_from(config)
     broken = caught.value.broken

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ordclust_ray.config import DrcConfig, IdfdConfig, InputError, KMeansConfig, UnlabelledConfig
+from ordclust_ray.config import BankConfig, DrcConfig, IdfdConfig, InputError, KMeansConfig, UnlabelledConfig
 from ordclust_ray.data.decoded import TooManyBrokenError
 from ordclust_ray.data.unlabelled import Unlabelled, open_unlabelled, prepare_unlabelled
 
@@ -66,6 +66,30 @@ def test_a_subset_is_the_same_whatever_the_seed(local_ray: None, small_config: D
     assert sorted(rows_of(first)["bank_row"]) == list(range(len(first.manifest)))
     whole = prepared(replace(settings, data=replace(settings.data, max_images=0)))
     assert whole.fingerprint() != first.fingerprint()
+
+
+def test_the_same_number_of_other_images_is_not_the_same_data(local_ray: None, tmp_path: Path) -> None:
+    prints = []
+    for name, shade in (("a", 10), ("b", 90), ("c", 10)):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            Image.new("RGB", (16, 16), (shade, i, 7)).save(tmp_path / name / f"{i:02d}.png")
+        prints.append(prepared(config(str(tmp_path / name), k=2)).fingerprint())
+    assert prints[0] != prints[1]
+    assert prints[0] == prints[2]  # a copy elsewhere is the same data
+
+
+def test_too_few_images_are_left_when_the_broken_ones_are_gone(local_ray: None, tree: Path) -> None:
+    for file in sorted(tree.glob("**/*.png"))[:6]:
+        file.write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"there are 8 images; 2 clusters and 1 workers need 10"):
+        prepared(config(str(tree), k=2, max_broken_fraction=0.9))
+
+
+def test_more_negatives_than_images_are_refused() -> None:
+    settings = replace(config("digits", k=3), bank=BankConfig(negatives=1797))
+    with pytest.raises(InputError, match=r"--bank.negatives is 1797; it must be 0, .* or below the 1797 images"):
+        open_unlabelled(settings)
 
 
 @pytest.fixture

@@ -293,3 +293,9 @@ def test_correlation_of_one_feature_and_of_no_instances() -> None:
     assert axes.images[0].get_clim() == (0, 1)
     with pytest.raises(ValueError, match=r"\Afeatures is empty\Z"):
         idfd.feature_correlation(np.ones((0, 4)), title="none")
+
+
+def test_every_loss_of_every_variant_has_a_panel() -> None:
+    names = ["instance_discrimination", "feature_decorrelation", "orthogonality", "reconstruction"]
+    figure = idfd.loss_curves([{"epoch": e, **dict.fromkeys(names, 1.0 / e)} for e in (1, 2)])
+    assert [axes.get_title() for axes in figure.axes] == [name.replace("_", " ") for name in names]

@@ -20,7 +20,7 @@ from ordclust_ray.training.checkpoint import save_bank
 N, K, D = 60, 3, 5
 FIGURES = ["accuracy", "losses", "clusters", "borders", "tsne", "feature_correlation"]
 RECORD: dict[str, Any] = {"epoch": 2, "instance_discrimination": 4.0, "learning_rate": 0.03, "silhouette": 0.5}
-RECORD |= {"nearest_same_cluster": 0.9, "cluster_sizes": [20, 20, 20]}
+RECORD |= {"nearest_same_cluster": 0.9, "cluster_sizes": [20, 20, 20], "kmeans_objective": "cosines"}
 
 
 def data(classes: list[str]) -> Unlabelled:
@@ -29,7 +29,7 @@ def data(classes: list[str]) -> Unlabelled:
     labels = np.arange(N) % K if classes else np.full(N, -1)
     manifest = pd.DataFrame({"source": [f"{i}.png" for i in ids]}, index=pd.Index(ids, name="instance_id"))
     train: Any = SimpleNamespace()
-    return Unlabelled(train, manifest, classes, labels.astype(np.int64), K, pd.DataFrame())
+    return Unlabelled(train, manifest, classes, labels.astype(np.int64), K, pd.DataFrame(), np.zeros(70, np.uint32))
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +73,15 @@ def test_the_table_stands_beside_k_means_on_pixels() -> None:
     assert found.measures["ID(tuned)"] == {
         "ACC": 0.7, "NMI": 0.6, "ARI": 0.5, "silhouette": 0.5, "neighbour in same cluster": 0.9
     }  # fmt: skip
-    assert found.measures["k-means on pixels"] == {"ACC": 1.0, "NMI": 1.0, "ARI": 1.0}  # a shade a group
-    assert found.flat()["k-means_on_pixels.ACC"] == 1.0
+    assert found.measures["k-means on pixels of 40 images"] == {"ACC": 1.0, "NMI": 1.0, "ARI": 1.0}  # a shade a group
+    assert found.flat()["k-means_on_pixels_of_40_images.ACC"] == 1.0
     alone = evaluate(config, data([]), RECORD, images())
     assert list(alone.measures) == ["ID(tuned)"]
     assert list(alone.measures["ID(tuned)"]) == ["silhouette", "neighbour in same cluster"]
+    assert alone.table().endswith("cluster sizes: 20, 20, 20\nk-means: the best of 20 starts by cosines")
+    few = data(["ant", "bee", "cat"])
+    few.labels[6:] = -1  # so that the sample cannot tell how good k-means on pixels is
+    assert list(evaluate(config, few, RECORD, images()).measures) == ["ID(tuned)"]
 
 
 @pytest.mark.parametrize("classes", [["ant", "bee", "cat"], []])

@@ -19,6 +19,7 @@ from ordclust_ray.training.bank import Bank, gather, gather_rows, random_rows
 
 N, D, B, PIXELS = 103, 6, 13, 10
 CPU = torch.device("cpu")
+DTYPES = (torch.float64, torch.float32)
 CHOSEN = torch.randperm(N, generator=torch.Generator().manual_seed(5))[:B]
 
 
@@ -29,9 +30,9 @@ class Unit(nn.Linear):
         return F.normalize(super().forward(pixels), dim=1)
 
 
-def network() -> Unit:
+def network(dtype: torch.dtype = torch.float64) -> Unit:
     torch.manual_seed(3)
-    return Unit(PIXELS, D).double()
+    return Unit(PIXELS, D).to(dtype)
 
 
 def batch() -> Tensor:
@@ -43,8 +44,8 @@ def step(rank: int, size: int, wrapped: nn.Module) -> tuple[Bank, Tensor]:
     edges = share_edges(B, size)
     own, sizes = slice(edges[rank], edges[rank + 1]), np.diff(edges).tolist()
     bank = Bank(N, D, CPU, seed=1)
-    bank.rows = bank.rows.double()
-    features, rows = gather(wrapped(batch()[own]), sizes), gather_rows(CHOSEN[own], sizes)
+    bank.rows = bank.rows.to(next(wrapped.parameters()).dtype)
+    features, rows = gather(wrapped(batch()[own].to(bank.rows.dtype)), sizes), gather_rows(CHOSEN[own], sizes)
     assert torch.equal(rows, CHOSEN)
     loss = bank.loss(features, rows, temperature=0.3) + decorrelation_loss(features)
     loss.backward()
@@ -56,10 +57,12 @@ def _process(rank: int, size: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = f"file://{folder}/store-{size}"
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
-    alone = network()
-    bank, loss = step(rank, size, DistributedDataParallel(alone))
-    assert alone.weight.grad is not None
-    found = {"loss": loss, "gradient": alone.weight.grad, "rows": bank.rows, "first": bank.first}
+    found = []
+    for dtype in DTYPES:
+        alone = network(dtype)
+        bank, loss = step(rank, size, DistributedDataParallel(alone))
+        assert alone.weight.grad is not None
+        found.append({"loss": loss, "gradient": alone.weight.grad, "rows": bank.rows, "first": bank.first})
     torch.save(found, f"{folder}/{size}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -86,9 +89,14 @@ def test_one_process(alone: tuple[Tensor, Tensor, Tensor]) -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_any_number_of_processes(size: int, alone: tuple[Tensor, Tensor, Tensor], tmp_path: Path) -> None:
     spawn(_process, args=(size, str(tmp_path)), nprocs=size)
-    parts: list[dict[str, Any]] = [torch.load(tmp_path / f"{size}-{rank}.pt") for rank in range(size)]
-    for part in parts:
-        torch.testing.assert_close((part["loss"], part["gradient"]), alone[:2], rtol=1e-5, atol=1e-12)
+    found: list[list[dict[str, Any]]] = [torch.load(tmp_path / f"{size}-{rank}.pt") for rank in range(size)]
+    for part in (parts[0] for parts in found):
+        torch.testing.assert_close((part["loss"], part["gradient"]), alone[:2], rtol=1e-9, atol=1e-12)
+    for part in (parts[1] for parts in found):  # in float32 as in training
+        assert float(part["loss"]) == pytest.approx(float(alone[0]), rel=1e-5)
+        error = (part["gradient"].double() - alone[1]).norm() / alone[1].norm()
+        assert float(error) < 1e-5
+    parts = [doubles for doubles, _ in found]
     assert [part["first"] for part in parts] == share_edges(N, size)[:-1]
     assert max(len(part["rows"]) for part in parts) <= -(-N // size)  # each holds its share, no more
     torch.testing.assert_close(torch.cat([part["rows"] for part in parts]), alone[2], rtol=1e-9, atol=1e-12)

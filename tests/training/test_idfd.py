@@ -27,9 +27,10 @@ from ordclust_ray.core.augmentation import to_float
 from ordclust_ray.core.idfd_losses import decorrelation_loss, orthogonality_loss
 from ordclust_ray.core.shares import share_edges
 from ordclust_ray.training.checkpoint import load_bank, restore_training, save_bank, save_training
-from ordclust_ray.training.epochs import DivergedError, Pool
+from ordclust_ray.training.epochs import DivergedError
 from ordclust_ray.training.idfd import IdfdTrainer
 from ordclust_ray.training.idfd_run import Idfd, ImagesInMemory
+from ordclust_ray.training.idfd_worker import IdfdShard
 
 CPU, N, K = torch.device("cpu"), 90, 3
 PLANTED = planted_images(N, seed=0)
@@ -178,21 +179,30 @@ def test_a_training_that_diverges_says_so_before_its_epoch_counts() -> None:
     assert diverging.history == []
 
 
-class Pools(ImagesInMemory):
-    """Several pools, of which the last is smaller."""
+class FakeShare:
+    """What Ray Data gives a worker: rows in batches."""
 
-    def pools(self) -> Any:
-        for start in range(0, N, 31):
-            yield Pool(self.images[start : start + 31], torch.arange(N)[start : start + 31])
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        self.rows = rows
+
+    def iter_batches(self, batch_size: int, batch_format: str) -> Any:
+        for chosen in np.array_split(self.rows, 4):
+            yield {"image": PLANTED.images[chosen], "bank_row": chosen}
+
+
+def shard_of(rank: int, size: int, pool_images: int) -> IdfdShard:
+    edges = share_edges(N, size)
+    order = np.random.default_rng(9).permutation(N)[edges[rank] : edges[rank + 1]]
+    share: Any = FakeShare(order)
+    return IdfdShard(share, N, rank, size, pool_images, CPU, ["bank_row"])
 
 
 def test_several_pools_are_an_epoch() -> None:
-    settings = config()
-    trained = Idfd(settings, K, labels(), Pools(IMAGES, torch.arange(N), num_pools=3), trainer(settings))
+    settings = config(batch_size=16)
+    trained = Idfd(settings, K, labels(), shard_of(0, 1, 31), trainer(settings))
     before = trained.trainer.bank.rows.clone()
-    trained._pool_sizes = [[31], [31], [28]]
     trained.run_epoch()
-    assert trained.steps_an_epoch == 3
+    assert trained.steps_an_epoch == 3 * 2
     assert bool((trained.trainer.bank.rows != before).any(dim=1).all())
 
 
@@ -232,6 +242,50 @@ def test_a_resumed_training_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
         assert torch.equal(mine, theirs)
 
 
+def _autoencoder(rank: int, size: int, folder: str) -> None:
+    """A step of AE+FD on 9 images, of which the processes have 5 and 4."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    edges = share_edges(9, size)
+    settings = replace(config("ae-fd"), augmentation=NO_VIEWS)
+    torch.manual_seed(0)
+    trained = IdfdTrainer(settings, N, CPU, DistributedDataParallel)
+    trained.modules.eval()  # batch normalisation sees a process's own images
+    own = torch.arange(edges[rank], edges[rank + 1])
+    losses = trained.step(IMAGES[own], own, np.diff(edges).tolist(), torch.Generator().manual_seed(0))
+    torch.save([trained.modules.state_dict(), losses], f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_of_unequal_shares_reconstruct_as_one(tmp_path: Path) -> None:
+    spawn(_autoencoder, args=(2, str(tmp_path)), nprocs=2)
+    alone = trainer(replace(config("ae-fd"), augmentation=NO_VIEWS))
+    alone.modules.eval()
+    losses = step(alone, torch.arange(9))
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for modules, found in parts:
+        torch.testing.assert_close(found["feature_decorrelation"], losses["feature_decorrelation"])
+        for name, tensor in alone.modules.state_dict().items():
+            torch.testing.assert_close(modules[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+    mean = torch.stack([found["reconstruction"] for _, found in parts]).mean()
+    torch.testing.assert_close(mean, losses["reconstruction"])
+
+
+def test_a_part_of_the_bank_that_is_missing_is_named(tmp_path: Path) -> None:
+    save_bank(tmp_path, 0, torch.zeros(3, 2))
+    save_bank(tmp_path, 5, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="lacks row 3 of the bank"):
+        load_bank(tmp_path, 1, 8)
+
+
+def test_bfloat16_trains_to_nearly_the_same() -> None:
+    rows = torch.arange(40)
+    exact, rough = (step(trainer(config(precision=name)), rows) for name in ("float32", "bfloat16"))
+    for name, value in exact.items():
+        assert float(rough[name]) == pytest.approx(float(value), rel=0.02)
+        assert float(rough[name]) != float(value)
+
+
 def test_rows_of_the_bank_are_read_whoever_wrote_them(tmp_path: Path) -> None:
     rows = torch.arange(20.0).view(10, 2)
     for first, end in ((0, 3), (3, 4), (4, 10)):
@@ -245,16 +299,10 @@ def _process(rank: int, size: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
     torch.manual_seed(0)
-    edges = share_edges(N, size)
-    order = torch.randperm(N, generator=torch.Generator().manual_seed(9))[edges[rank] : edges[rank + 1]]
     settings = config()
-    trained = Idfd(
-        settings,
-        K,
-        labels(),
-        ImagesInMemory(IMAGES[order], order),
-        IdfdTrainer(settings, N, CPU, DistributedDataParallel),
-    )
+    share = shard_of(rank, size, 20)  # three pools each
+    trained = Idfd(settings, K, labels(), share, IdfdTrainer(settings, N, CPU, DistributedDataParallel))
+    assert trained.steps_an_epoch == 3
     for _ in range(2):
         trained.run_epoch()
     save(trained, Path(folder), rank)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ordclust_ray.core.shares import share_edges
 from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.training import shard_data
-from ordclust_ray.training.shard_data import RankedShardData
+from ordclust_ray.training.shard_data import RankedShardData, ShardData
 from ordclust_ray.training.shares import EqualShares
 
 CPU = torch.device("cpu")
@@ -187,3 +187,18 @@ def test_digits_over_three_workers(local_ray: None) -> None:
             assert (np.abs(ours - wanted).mean(axis=1) < np.abs(ours - others).mean(axis=1)).all()
     assert set(seen.values()) == {1}
     assert len(seen) == prepared.train.count() == 1797 - 359
+
+
+@pytest.mark.parametrize("pool_images", [20, 500])
+def test_other_columns_come_along_with_their_images(train: ray.data.Dataset, pool_images: int) -> None:
+    """As IDFD has it: here the key of each row, by which the images are in order."""
+    everywhere: list[int] = []
+    for rank, share in enumerate(shares_of(train, 3)):
+        data = ShardData(share, train.count(), rank, 3, pool_images, CPU, ["key", "instance_id"])
+        assert list(data.columns) == ["key", "instance_id"]
+        for pool in data.pools():
+            assert colours(pool.images) == data.columns["instance_id"][pool.rows].tolist()
+        assert data.largest_pool == (14 if pool_images == 20 else 27)
+        everywhere += data.columns["key"].tolist()
+    assert everywhere == sorted(everywhere)
+    assert len(set(everywhere)) == 81
