@@ -20,13 +20,13 @@ import pandas as pd
 import ray
 import training
 
-from ordclust_ray.assignment import MODEL, build_clusters, save_clusters
+from ordclust_ray.assignment import MODEL, agreement, build_clusters, save_clusters
 from ordclust_ray.config import MACHINES, IdfdConfig
 from ordclust_ray.data.readers import Source
 from ordclust_ray.data.unlabelled import Unlabelled, open_unlabelled, prepare_unlabelled
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.reports.idfd_figures import TEMPERATURES, run_figures, temperature_figures
-from ordclust_ray.reports.idfd_table import assignments, evaluate, sample_images, write_features
+from ordclust_ray.reports.idfd_table import METHODS, assignments, evaluate, sample_images, write_features
 from ordclust_ray.reports.results import Results
 from ordclust_ray.run import SETTINGS, kept, recorded, refuse_other_data, write_once
 from ordclust_ray.tracking import Tracker
@@ -90,6 +90,10 @@ def conclude(
     clusters = build_clusters(config, state["modules"], centroids)
     save_clusters(output / MODEL, clusters, config)
     results = evaluate(config, prepared, history[-1], images)
+    own = rows["cluster"].to_numpy()[prepared.rows_of(images["ids"])]
+    results.measures[METHODS[config.loss.variant]]["same cluster predicted"] = agreement(
+        clusters, images["images"], own
+    )
     rows.to_parquet(output / "assignments.parquet")
     pd.DataFrame({"centroid": list(centroids.numpy())}).to_parquet(output / "centroids.parquet")
     prepared.broken.to_csv(output / "broken_images.csv")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from ordclust_ray.config import IdfdConfig, InputError
@@ -20,7 +21,7 @@ from ordclust_ray.data.readers import Source
 
 MODEL, WEIGHTS, DESCRIPTION = "model", "model.safetensors", "model.json"
 SYSTEM = "idfd"
-BATCH = 128
+BATCH, COMPARED = 128, 1_000
 IMAGES_AN_ACTOR = 2_000
 """An actor takes seconds to start: fewer images do not deserve one more."""
 
@@ -68,6 +69,22 @@ def load_clusters(folder: Path) -> FeatureClusters:
     clusters = FeatureClusters(FeatureNetwork(**describe_model(folder)), tensors["centroids"])
     clusters.load_state_dict(tensors)
     return clusters
+
+
+@torch.inference_mode()
+def agreement(clusters: FeatureClusters, images: NDArray[np.uint8], assigned: NDArray[np.int64]) -> float:
+    """The share of training images that the model puts into the clusters that they have.
+
+    Those come from features of random views, averaged while the network was still learning; the model sees the images
+    as they are. After a short training the two may differ much.
+
+    Args:
+        clusters: the trained model.
+        images: (n, S, S, 3); the first `COMPARED` count.
+        assigned: (n,) their clusters.
+    """
+    parts = [clusters.assigned(batch).clusters for batch in torch.from_numpy(images[:COMPARED]).split(BATCH)]
+    return float((torch.cat(parts).numpy() == assigned[:COMPARED]).mean())
 
 
 class AssignBatch:

@@ -10,6 +10,7 @@ import torch
 
 from ordclust_ray.assignment import (
     DESCRIPTION,
+    agreement,
     assign_images,
     build_clusters,
     describe_model,
@@ -48,6 +49,14 @@ def test_what_is_loaded_is_what_was_saved(model: Path, tmp_path: Path) -> None:
     assert torch.equal(first(images()), load_clusters(tmp_path)(images()))
     assert first(images()).dtype == torch.float64
     assert not first.training
+
+
+def test_agreement_of_the_model_with_the_clusters_of_training(model: Path) -> None:
+    clusters = load_clusters(model)
+    own = clusters.assigned(images()).clusters.numpy()
+    assert agreement(clusters, images().numpy(), own) == 1.0
+    moved = np.where(np.arange(9) < 3, (own + 1) % 4, own)
+    assert agreement(clusters, images().numpy(), moved) == pytest.approx(6 / 9)
 
 
 def test_an_image_s_cluster_does_not_depend_on_its_batch(model: Path) -> None:
