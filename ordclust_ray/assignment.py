@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from ordclust_ray.actors import actors_for
 from ordclust_ray.config import IdfdConfig, InputError
 from ordclust_ray.core.feature_clusters import FeatureClusters
 from ordclust_ray.core.feature_networks import FeatureNetwork
@@ -22,8 +23,6 @@ from ordclust_ray.data.readers import Source
 MODEL, WEIGHTS, DESCRIPTION = "model", "model.safetensors", "model.json"
 SYSTEM = "idfd"
 BATCH, COMPARED = 128, 1_000
-IMAGES_AN_ACTOR = 2_000
-"""An actor takes seconds to start: fewer images do not deserve one more."""
 
 
 def build_clusters(config: IdfdConfig, weights: dict[str, torch.Tensor], centroids: torch.Tensor) -> FeatureClusters:
@@ -37,7 +36,7 @@ def build_clusters(config: IdfdConfig, weights: dict[str, torch.Tensor], centroi
     model = config.model
     network = FeatureNetwork(model.network, config.data.image_size, model.feature_dim, model.width)
     network.load_state_dict({name[2:]: tensor for name, tensor in weights.items() if name.startswith("0.")})
-    return FeatureClusters(network.cpu(), centroids.cpu()).eval()
+    return FeatureClusters(network.cpu(), centroids.cpu())
 
 
 def save_clusters(folder: Path, clusters: FeatureClusters, config: IdfdConfig) -> None:
@@ -120,9 +119,6 @@ def assign_images(source: Source, model: Path, output: Path, max_pixels: int) ->
             broken), `distance` to its centroid, `margin` to the second nearest one, `error`.
         max_pixels: larger images count as broken.
     """
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    work, room = len(source.manifest) // IMAGES_AN_ACTOR, gpus or int(resources["CPU"]) - 1
     size = describe_model(model)["image_size"]
     decoded = source.encoded().map_batches(
         decode_batch, fn_kwargs={"size": size, "max_pixels": max_pixels}, batch_size=64
@@ -131,9 +127,8 @@ def assign_images(source: Source, model: Path, output: Path, max_pixels: int) ->
         AssignBatch,
         fn_constructor_args=(str(model), ray.put(pa.array(source.manifest["source"], pa.large_string()))),
         batch_size=BATCH,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(work, room))),
         num_cpus=0.5,  # on a machine of one, reading needs the other half
-        num_gpus=1 if gpus else 0,
+        **actors_for(len(source.manifest)),
         zero_copy_batch=True,
     )
     rows.write_parquet(str(output))

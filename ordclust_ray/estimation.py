@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from ordclust_ray.actors import actors_for
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core.networks import Orid
 from ordclust_ray.core.order import similar_levels
@@ -22,8 +23,6 @@ from ordclust_ray.core.rank_posterior import level_likelihoods
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 BATCH = 64
-IMAGES_AN_ACTOR = 2_000
-"""An actor takes seconds to start: fewer images do not deserve one more."""
 
 
 def build_estimator(
@@ -112,15 +111,11 @@ def estimate_ranks(images: ray.data.Dataset, model: Path, output: Path) -> pd.Da
     Returns:
         `estimate`, `cluster` and `similarity` by instance_id.
     """
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    work, room = images.count() // IMAGES_AN_ACTOR, gpus or int(resources["CPU"]) - 1
     rows = images.map_batches(
         EstimateBatch,
         fn_constructor_args=(str(model),),
         batch_size=BATCH,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(work, room))),
-        num_gpus=1 if gpus else 0,
+        **actors_for(images.count()),
         zero_copy_batch=True,
     )
     shutil.rmtree(output, ignore_errors=True)

@@ -12,7 +12,7 @@ LAYERS = [
     {"kernels"},
     {"core"},
     {"config", "processes"},
-    {"recipes", "data", "clustering", "board", "progress", "preflight", "figures"},
+    {"recipes", "data", "clustering", "board", "progress", "preflight", "figures", "actors"},
     {"training"},
     {"estimation", "assignment"},
     {"reports", "tracking"},

@@ -102,7 +102,8 @@ def prepare_unlabelled(source: Source, config: IdfdConfig) -> Unlabelled:
     usable = np.ones(n, dtype=bool) if chosen is None else chosen
     usable[broken.index.to_numpy(dtype=np.int64)] = False
     manifest = source.manifest[usable]
-    _require_enough(len(manifest), config, _num_clusters(manifest, config))
+    num_clusters = _num_clusters(manifest, config)
+    _require_enough(len(manifest), config, num_clusters)
     classes = sorted(set(manifest["label"]) - {""}, key=_by_number) if "label" in manifest else []
     labels = pd.Index(classes).get_indexer(pd.Index(manifest["label"])) if classes else np.full(len(manifest), -1)
     columns = {"usable": usable, "bank_row": np.cumsum(usable) - 1, "key": sort_keys(n, config.run.seed)}
@@ -112,7 +113,7 @@ def prepare_unlabelled(source: Source, config: IdfdConfig) -> Unlabelled:
         manifest,
         classes,
         labels.astype(np.int64),
-        _num_clusters(manifest, config),
+        num_clusters,
         broken,
         checksums,
     )

@@ -66,8 +66,11 @@ class ShardData:
     def _collect(self) -> None:
         """The columns alone."""
         for batch in self._rows.iter_batches(batch_size=ROWS_A_READ, batch_format="numpy"):
-            for name, parts in self._parts.items():
-                parts.append(np.array(batch[name]))
+            self._remember(batch)
+
+    def _remember(self, batch: dict[str, np.ndarray]) -> None:
+        for name, parts in self._parts.items():
+            parts.append(np.array(batch[name]))
 
     def _stream(self, collect: bool) -> Iterator[Pool]:
         batches = self._rows.iter_batches(batch_size=ROWS_A_READ, batch_format="numpy")
@@ -75,8 +78,7 @@ class ShardData:
         have, pool = 0, 0
         for batch in batches:
             if collect:
-                for name, parts in self._parts.items():
-                    parts.append(np.array(batch[name]))
+                self._remember(batch)
             images = batch["image"]
             while have + len(images) >= self._pool_edges[pool + 1]:
                 cut = self._pool_edges[pool + 1] - have
