@@ -45,7 +45,11 @@ def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder
     prepared = prepare(source, config)
     print(f"{len(prepared.manifest)} images, {prepared.train.count()} to train on, {len(prepared.broken)} broken")
     refuse_other_data(
-        folder, images=len(prepared.manifest), fingerprint=prepared.fingerprint(), what="images, ranks or split"
+        folder,
+        path=config.data.path,
+        images=len(prepared.manifest),
+        fingerprint=prepared.fingerprint(),
+        what="images, ranks or split",
     )
     write_once(folder / SETTINGS, kept(config))
     with recorded(tracker, {"recipe": recipe, **config.flat()}):

@@ -46,7 +46,13 @@ def run(recipe: str, config: IdfdConfig, source: Source, tracker: Tracker, folde
         f"{len(prepared.manifest)} images, {len(prepared.broken)} broken; {prepared.num_clusters} clusters"
         + (f", {len(prepared.classes)} known classes to report on" if prepared.classes else "")
     )
-    refuse_other_data(folder, images=len(prepared.manifest), fingerprint=prepared.fingerprint(), what="images")
+    refuse_other_data(
+        folder,
+        path=config.data.path,
+        images=len(prepared.manifest),
+        fingerprint=prepared.fingerprint(),
+        what="images",
+    )
     write_once(folder / SETTINGS, kept(config))
     with recorded(tracker, parameters(recipe, config)):
         checkpoint = train(config, prepared, tracker, folder.name, use_gpu)

@@ -15,11 +15,11 @@ import ray
 import ray.data
 from filelock import FileLock, Timeout
 
-from ordclust_ray.config import MACHINES, InputError, JobConfig, RunConfig
+from ordclust_ray.config import DIGITS, MACHINES, InputError, JobConfig, RunConfig
 from ordclust_ray.preflight import make_storage
 from ordclust_ray.tracking import Tracker, resolve_uri
 
-SETTINGS = "config.json"
+SETTINGS, DATA = "config.json", "data.json"
 
 
 def start_ray() -> None:
@@ -117,14 +117,15 @@ def refuse_other_settings(settings: Mapping[str, Any], folder: Path) -> None:
 def kept(config: JobConfig, free: Collection[str] = MACHINES) -> dict[str, Any]:
     """The settings that a run keeps. Data may move, `refuse_other_data` knows them."""
     moving = {"run.name", "run.storage", "run.tracking_uri", "data.path", *free}
-    return {key: value for key, value in config.flat().items() if key not in moving}
+    return {"system": config.system, **{key: value for key, value in config.flat().items() if key not in moving}}
 
 
-def refuse_other_data(folder: Path, *, images: int, fingerprint: str, what: str) -> None:
-    """Checkpoints belong to given instances, and nobody may move among them.
+def refuse_other_data(folder: Path, *, path: str, images: int, fingerprint: str, what: str) -> None:
+    """Checkpoints belong to given instances, and nobody may move among them; where they lie may change.
 
     Args:
         folder: of the run.
+        path: where the images are now.
         images: usable ones.
         fingerprint: of what the run depends on.
         what: that is, in words.
@@ -132,18 +133,24 @@ def refuse_other_data(folder: Path, *, images: int, fingerprint: str, what: str)
     Raises:
         InputError: the run was started with others.
     """
-    file, now = folder / "data.json", {"images": images, "sha256": fingerprint}
-    if file.exists() and (earlier := json.loads(file.read_text())) != now:
+    file, now = folder / DATA, {"images": images, "sha256": fingerprint}
+    if file.exists() and (earlier := json.loads(file.read_text())) | now != earlier:
         raise InputError(
             f"run {folder.name!r} was started with other {what} ({earlier['images']} usable images "
-            f"then, {now['images']} now); name it differently"
+            f"then, {images} now); name it differently"
         )
-    write_once(file, now)
+    absolute = path if path == DIGITS else str(Path(path).expanduser().absolute())
+    write_whole(file, {**now, "path": absolute})
 
 
 def write_once(file: Path, values: Mapping[str, Any]) -> None:
-    """As JSON, whole or not at all, unless it is there."""
+    """As `write_whole`, unless the file is there."""
     if not file.exists():
-        whole = file.with_suffix(".new")
-        whole.write_text(json.dumps(values, indent=1))
-        whole.replace(file)
+        write_whole(file, values)
+
+
+def write_whole(file: Path, values: Mapping[str, Any]) -> None:
+    """As JSON, whole or not at all."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(values, indent=1))
+    new.replace(file)

@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -26,7 +27,7 @@ from ordclust_ray.config import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-ALIAS = "newest"
+ALIAS, FOLDER = "newest", "folder"
 MOST = 50_000
 """Runs that MLflow lists at once."""
 PACKAGES = ("ordclust_ray", "ray", "torch", "mlflow", "numpy", "scikit-learn")
@@ -51,7 +52,7 @@ class Tracker:
     """
 
     def __init__(self, uri: str, experiment: str, name: str, folder: Path) -> None:
-        self.uri, self._name, self._memory = uri, name, folder / "mlflow_run"
+        self.uri, self._name, self._folder, self._memory = uri, name, folder, folder / "mlflow_run"
         store, run_id = self._memory.read_text().splitlines() if self._memory.exists() else ("", "")
         self.run_id = run_id if store == uri else ""
         with _usable(uri), FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
@@ -68,7 +69,7 @@ class Tracker:
         """Makes the run, or goes on with it. The parameters are the settings, by their dotted names."""
         with _usable(self.uri):
             if not self.run_id:
-                tags = {"mlflow.runName": self._name, "git_commit": git_commit()}
+                tags = {"mlflow.runName": self._name, FOLDER: str(self._folder), "git_commit": git_commit()}
                 tags |= {f"version.{package}": version(package) for package in PACKAGES}
                 self.run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
                 self._memory.write_text(f"{self.uri}\n{self.run_id}")
@@ -169,6 +170,14 @@ class Tracker:
         program = Path(sys.executable).with_name("mlflow")
         on_path = shutil.which("mlflow") == str(program)
         return shlex.join(["mlflow" if on_path else str(program), "ui", "--backend-store-uri", self.uri])
+
+
+def folder_of(uri: str, run_id: str) -> Path | None:
+    """The folder of the run that has this id in a store; None where there is no such run."""
+    try:
+        return Path(MlflowClient(uri).get_run(run_id).data.tags[FOLDER])
+    except (MlflowException, KeyError):
+        return None
 
 
 @contextlib.contextmanager

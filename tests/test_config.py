@@ -121,13 +121,13 @@ def test_infinity_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
 def test_image_sizes(size: int) -> None:
-    assert DataConfig(image_size=size).image_size == size
+    assert DrcConfig(data=DataConfig(image_size=size)).data.image_size == size
 
 
 @pytest.mark.parametrize("size", [-16, 0, 15, 63, 256])
 def test_other_image_sizes(size: int) -> None:
     with pytest.raises(ValueError, match=rf"^--data.image-size is {size}; it must be one of 16, 32, 64, 128$"):
-        DataConfig(image_size=size)
+        DrcConfig(data=DataConfig(image_size=size))
 
 
 def test_each_worker_needs_two_pairs() -> None:

@@ -17,6 +17,7 @@ LAYERS = [
     {"estimation", "assignment"},
     {"reports", "tracking"},
     {"run"},
+    {"finished"},
 ]
 ONLY_IN = {"mlflow": {"tracking.py"}, "tyro": set(), "matplotlib": {"figures", "reports"}}
 

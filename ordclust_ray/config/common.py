@@ -2,9 +2,10 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 DIGITS = "digits"
 
@@ -125,6 +126,9 @@ class RunConfig:
 class JobConfig:
     """All settings of a job, in sections."""
 
+    system: ClassVar[str] = ""
+    """What the job makes; a run keeps it beside its settings."""
+
     def flat(self) -> dict[str, Any]:
         """Settings by dotted name, as on the command line: `{"data.path": ..., "run.seed": ...}`."""
         found: dict[str, Any] = {}
@@ -133,3 +137,15 @@ class JobConfig:
                 {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
             )
         return found
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `flat`: settings that are not there have their defaults, names of others mean nothing."""
+        found: dict[str, Any] = {}
+        for field in fields(cls):
+            if isinstance(field.type, type) and is_dataclass(field.type):
+                names = {part.name: f"{field.name}.{part.name}" for part in fields(field.type)}
+                found[field.name] = field.type(**{name: values[key] for name, key in names.items() if key in values})
+            elif field.name in values:
+                found[field.name] = values[field.name]
+        return cls(**found)

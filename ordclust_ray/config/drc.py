@@ -1,6 +1,7 @@
 """Settings of DRC-ORID: meaning, unit, default (the paper's where it has one) and limits."""
 
 from dataclasses import asdict, dataclass, field
+from typing import ClassVar
 
 from ordclust_ray.config.common import ImagesConfig, InputError, JobConfig, RunConfig, WorkersConfig, check
 from ordclust_ray.core.image_sizes import IMAGE_SIZES
@@ -27,9 +28,6 @@ class DataConfig(ImagesConfig):
         return {ours: theirs for ours, theirs in wanted.items() if theirs}
 
     def __post_init__(self) -> None:
-        if self.image_size not in IMAGE_SIZES:
-            allowed = ", ".join(map(str, IMAGE_SIZES))
-            raise InputError(f"--data.image-size is {self.image_size}; it must be one of {allowed}")
         check("data.test-fraction", self.test_fraction, 0.01, 0.9)
         super().__post_init__()
 
@@ -160,6 +158,8 @@ class TrainingConfig(WorkersConfig):
 class DrcConfig(JobConfig):
     """All settings of `jobs/train_drc.py`."""
 
+    system: ClassVar[str] = "drc-orid"
+
     data: DataConfig = field(default_factory=DataConfig)
     rank: RankConfig = field(default_factory=RankConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -167,3 +167,8 @@ class DrcConfig(JobConfig):
     clustering: ClusteringConfig = field(default_factory=ClusteringConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.data.image_size not in IMAGE_SIZES:
+            allowed = ", ".join(map(str, IMAGE_SIZES))
+            raise InputError(f"--data.image-size is {self.data.image_size}; it must be one of {allowed}")

@@ -1,7 +1,7 @@
 """Settings of IDFD: meaning, unit, default (the paper's, Tao et al. 2021, section 4 and appendix A) and limits."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ordclust_ray.config.common import ImagesConfig, InputError, JobConfig, RunConfig, WorkersConfig, check
 
@@ -191,6 +191,8 @@ class IdfdTrainingConfig(WorkersConfig):
 @dataclass(frozen=True)
 class IdfdConfig(JobConfig):
     """All settings of `jobs/train_idfd.py`."""
+
+    system: ClassVar[str] = "idfd"
 
     data: UnlabelledConfig = field(default_factory=UnlabelledConfig)
     model: FeaturesConfig = field(default_factory=FeaturesConfig)

@@ -1,6 +1,7 @@
 """From a source to the two sets that a run needs: decoded images with rank levels, train and test."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -107,14 +108,25 @@ def _named_split(split: pd.Series, column: str) -> pd.Series:
     return split.where(split.isin([TRAIN, TEST]), "")
 
 
-def prepare(source: Source, config: DrcConfig) -> Prepared:
+def prepare(
+    source: Source,
+    config: DrcConfig,
+    image_size: int | None = None,
+    more_columns: Mapping[str, NDArray] | None = None,
+) -> Prepared:
     """Decodes every image once, leaves out the broken ones, splits, and shuffles by seeded keys.
+
+    Args:
+        source: from `open_checked`.
+        config: the run's settings.
+        image_size: another side of the decoded images than the settings'.
+        more_columns: of the training rows; arrays over all instance ids.
 
     Raises:
         TooManyBrokenError: more than `max_broken_fraction`.
         InputError: what is left of the training set is too small.
     """
-    data, seed = config.data, config.run.seed
+    data, seed = replace(config.data, image_size=image_size or config.data.image_size), config.run.seed
     decoded, broken, checksums = decoded_images(source, data)
     manifest = source.manifest
     if not data.split_column:  # before the broken ones are left out: who is held out does not depend on them
@@ -135,9 +147,10 @@ def prepare(source: Source, config: DrcConfig) -> Prepared:
     rank_levels = np.unique(train["rank"].to_numpy())
     groups = sorted(set(manifest["group"]) - {""}) if "group" in manifest else []
     columns = _small_columns(len(source.manifest), manifest, rank_levels, groups, seed)
-    rows = joined(decoded, columns)
+    more = dict(more_columns or {})
+    rows = joined(decoded, columns | more)
     # The sort comes last: an operator after it would pass blocks on in the order in which they are done.
-    train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group"]).sort("key")
+    train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group", *more]).sort("key")
     test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS).sort("key")
     return Prepared(train_rows.materialize(), test_rows.materialize(), manifest, rank_levels, groups, broken, checksums)
 

@@ -1,0 +1,116 @@
+"""Finished runs, read back: what the jobs that come later go on from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from ordclust_ray.config import DrcConfig, InputError, JobConfig, RunConfig
+from ordclust_ray.data.prepare import Prepared, open_checked, prepare
+from ordclust_ray.run import DATA, SETTINGS
+from ordclust_ray.tracking import folder_of, resolve_uri
+
+RESULTS = "results"
+Config = TypeVar("Config", bound=JobConfig)
+
+
+@dataclass(frozen=True)
+class FinishedRun(Generic[Config]):
+    """A run that has written its results.
+
+    Attributes:
+        folder: of the run.
+        config: as it was run; `data.path`, where there is one, is where its images were last.
+    """
+
+    folder: Path
+    config: Config
+
+    @property
+    def results(self) -> Path:
+        """The folder of its results."""
+        return self.folder / RESULTS
+
+    def assignments(self) -> pd.DataFrame:
+        """`assignments.parquet`, by instance_id."""
+        return pd.read_parquet(self.results / "assignments.parquet")
+
+
+def find_run(given: str, flag: str, run: RunConfig) -> Path:
+    """The folder of a run.
+
+    Args:
+        given: a folder, the name of a run in the storage folder, or an MLflow run id.
+        flag: of the command line, for the message.
+        run: says which storage folder and which store of MLflow.
+
+    Raises:
+        InputError: no such run.
+    """
+    if not given:
+        raise InputError(f"--{flag} is missing; it must be the folder, the name or the MLflow run id of a finished run")
+    for folder in (Path(given).expanduser().absolute(), run.storage_path / given):
+        if (folder / SETTINGS).is_file():
+            return folder
+    known = folder_of(resolve_uri(run.tracking_uri, run.storage_path), given) if given.isalnum() else None
+    if known is None or not (known / SETTINGS).is_file():
+        raise InputError(
+            f"--{flag} is {given!r}; it must be the folder of a finished run, its name in --run.storage, or its MLflow "
+            "run id"
+        )
+    return known
+
+
+def system_of(folder: Path) -> str:
+    """What the job of a run makes, "drc-orid" for one."""
+    return str(json.loads((folder / SETTINGS).read_text()).get("system", ""))
+
+
+def open_run(folder: Path, kind: type[Config], flag: str, data_path: str = "") -> FinishedRun[Config]:
+    """A finished run of a kind.
+
+    Args:
+        folder: from `find_run`.
+        kind: of settings, `DrcConfig` for one.
+        flag: of the command line, for the message.
+        data_path: where the run's images are now; empty: where they were.
+
+    Raises:
+        InputError: a run of another kind, or one that is not finished.
+    """
+    found = system_of(folder) or "an unknown kind"
+    if found != kind.system:
+        raise InputError(f"--{flag}: run {folder.name!r} is of {found}; it must be of {kind.system}")
+    if not (folder / RESULTS / "results.json").exists():
+        raise InputError(f"--{flag}: run {folder.name!r} is not finished; start it again by its --run.name")
+    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
+    if (folder / DATA).exists():
+        settings["data.path"] = data_path or json.loads((folder / DATA).read_text())["path"]
+    return FinishedRun(folder, kind.from_flat(settings))
+
+
+def prepare_again(
+    drc: FinishedRun[DrcConfig], image_size: int | None = None, more_columns: Mapping[str, NDArray] | None = None
+) -> Prepared:
+    """The images of a run of DRC-ORID in the split that it had.
+
+    Args:
+        drc: the run.
+        image_size: another side of the decoded images than the run's.
+        more_columns: see `data.prepare.prepare`.
+
+    Raises:
+        InputError: they are others now.
+    """
+    prepared = prepare(open_checked(drc.config), drc.config, image_size, more_columns)
+    known = json.loads((drc.folder / DATA).read_text())
+    if prepared.fingerprint() != known["sha256"]:
+        raise InputError(
+            f"the images of run {drc.folder.name!r} in {drc.config.data.path} are not those that it was trained on "
+            f"({known['images']} usable images then, {len(prepared.manifest)} now)"
+        )
+    return prepared
