@@ -15,7 +15,8 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from ordclust_ray.config import ClusteringConfig, DataConfig, DrcConfig, ModelConfig, RunConfig, TrainingConfig
 from ordclust_ray.core import baselines
-from ordclust_ray.estimation import build_estimator
+from ordclust_ray.core.rank_estimator import RankEstimator, RankNetworks
+from ordclust_ray.references import Comparison, build_estimator, choose_candidates
 from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
 from ordclust_ray.training.orid import OridTrainer, encode
 
@@ -94,10 +95,9 @@ def measure(model: DrcOrid, planted: Planted, held_out: Planted) -> dict[str, fl
         f"NMI {name}": float(normalized_mutual_info_score(planted.groups, found, average_method="geometric"))
         for name, found in clusters.items()
     }
-    references = model.conclude()[1]
-    assert model.centroids is not None
-    levels = np.arange(1.0, RANKS + 1)
-    estimator = build_estimator(model.config, model.trainer.orid.state_dict(), model.centroids, references, levels)
+    estimator = finished_estimator(
+        model, np.arange(len(planted.ranks)), planted.ranks.astype(float), np.arange(1.0, RANKS + 1)
+    )
     with torch.inference_mode():
         estimates = estimator.estimate(torch.from_numpy(held_out.images)).ranks.numpy()
     return measures | {
@@ -105,6 +105,25 @@ def measure(model: DrcOrid, planted: Planted, held_out: Planted) -> dict[str, fl
         "MAE": float(np.abs(estimates - held_out.ranks).mean()),
         "MAE median": float(np.abs(np.median(planted.ranks) - held_out.ranks).mean()),
     }
+
+
+def finished_estimator(
+    model: DrcOrid, instance_ids: NDArray[np.int64], ranks: NDArray[np.float64], levels: NDArray[np.float64]
+) -> RankEstimator:
+    """ORID with its clusters and references, without Ray."""
+    columns = {"cluster": model.assignments.numpy(), "similarity": model.conclude()["similarities"].numpy()}
+    order, identity = (part.numpy() for part in model.features())
+    assert model.centroids is not None
+    by_id = np.argsort(instance_ids)
+    rank, centroids = model.config.rank, model.centroids.numpy()
+    members = pd.DataFrame({**columns, "rank": ranks}, index=instance_ids)
+    return build_estimator(
+        RankNetworks(model.trainer.orid),
+        choose_candidates(members, len(centroids), levels, rank.candidates),
+        {"instance_id": instance_ids[by_id], "compared": order[by_id], "identity": identity[by_id]},
+        centroids,
+        Comparison(levels, rank.tolerance, rank.scale, rank),
+    )
 
 
 def _kmeans(features: NDArray[np.float32], seed: int) -> NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""Clusters of new images by a trained IDFD: `python jobs/predict.py --model RUN --path IMAGES --output FOLDER`."""
+"""What a trained model says of new images: `python jobs/predict.py --model RUN --path IMAGES --output FOLDER`."""
 
 import gc
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli import parse, stop
 
-from ordclust_ray.config import InputError, PredictConfig
+from ordclust_ray.config import InputError, PredictConfig, RunConfig
 
 RECIPES = {"default": PredictConfig}
 
@@ -15,8 +15,10 @@ if __name__ == "__main__":
 
 import pyarrow.dataset as ds
 
-from ordclust_ray.assignment import MODEL, assign_images, describe_model
 from ordclust_ray.data.readers import open_source
+from ordclust_ray.finished import RESULTS, find_run
+from ordclust_ray.models import MODEL, describe_model
+from ordclust_ray.predictions import predict
 from ordclust_ray.run import start_ray
 
 
@@ -24,20 +26,18 @@ def main(arguments: list[str]) -> None:
     _, config = parse(RECIPES, "default", arguments)
     try:
         config.require()
-        run, output = (Path(name).expanduser().absolute() for name in (config.model, config.output))
-        describe_model(model := run / "results" / MODEL)
-        if output.is_file() or (output.exists() and any(output.iterdir())):
-            raise InputError(f"--output {config.output!r} holds files already; name another folder")
+        model = find_run(config.model, "model", RunConfig()) / RESULTS / MODEL
+        describe_model(model)
+        output = Path(config.output).expanduser().absolute()
         source = open_source(config.images)
         start_ray()
-        assign_images(source, model, output, config.max_pixels)
+        predict(source, model, output, config.max_pixels)
     except InputError as error:
         stop(str(error))
     except KeyboardInterrupt:
-        stop("interrupted")
-    table = ds.dataset(output).to_table(columns=["cluster"]).to_pandas()
-    broken = int((table["cluster"] < 0).sum())
-    print(f"{len(table)} images, {broken} of them broken, are in {output}")
+        stop("interrupted; the same command goes on")
+    clusters = ds.dataset(output, format="parquet").to_table(columns=["cluster"])["cluster"].to_numpy()
+    print(f"{len(clusters)} images, {int((clusters < 0).sum())} of them broken, are in {output}")
 
 
 if __name__ == "__main__":

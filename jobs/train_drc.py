@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from cli import parse
 
@@ -17,20 +16,26 @@ if __name__ == "__main__":
     parse(RECIPES, DEFAULT, sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray is imported: it reads this once
 
+import numpy as np
 import pandas as pd
 import training
 
 from ordclust_ray.config import DrcConfig
+from ordclust_ray.core.rank_estimator import RankNetworks
+from ordclust_ray.data.decoded import only
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
 from ordclust_ray.data.readers import Source
-from ordclust_ray.estimation import build_estimator, estimate_ranks, save_estimator
+from ordclust_ray.estimation import estimate_ranks
+from ordclust_ray.models import MODEL, build_orid, save_networks
 from ordclust_ray.progress import ProgressBar, Watcher
+from ordclust_ray.references import Comparison, add_references, choose_candidates
 from ordclust_ray.reports.drc_figures import run_figures
 from ordclust_ray.reports.drc_table import evaluate, sample_images
 from ordclust_ray.reports.results import Results
 from ordclust_ray.run import SETTINGS, kept, recorded, refuse_other_data, write_once
+from ordclust_ray.serving import OUTPUTS, input_example
 from ordclust_ray.tracking import Tracker
-from ordclust_ray.training.checkpoint import Restored, load_references, restore
+from ordclust_ray.training.checkpoint import Restored, restore
 from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import fit
 from ordclust_ray.training.orid_worker import TrainJob, train_orid
@@ -54,7 +59,7 @@ def run(recipe: str, config: DrcConfig, source: Source, tracker: Tracker, folder
     write_once(folder / SETTINGS, kept(config))
     with recorded(tracker, {"recipe": recipe, **config.flat()}):
         checkpoint = train(config, prepared, tracker, folder.name, use_gpu)
-        return conclude(config, prepared, restore(checkpoint), load_references(checkpoint), tracker, folder)
+        return conclude(config, prepared, restore(checkpoint), tracker, folder)
 
 
 def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, use_gpu: bool) -> Path:
@@ -75,33 +80,37 @@ def train(config: DrcConfig, prepared: Prepared, tracker: Tracker, name: str, us
         )
 
 
-def conclude(
-    config: DrcConfig,
-    prepared: Prepared,
-    trained: Restored,
-    references: dict[str, Any],
-    tracker: Tracker,
-    folder: Path,
-) -> Results:
+def conclude(config: DrcConfig, prepared: Prepared, trained: Restored, tracker: Tracker, folder: Path) -> Results:
     """Estimates the held-out ranks, and writes results, figures and model into the run's folder and into MLflow."""
     tracker.missing_epochs(trained.history)
     output = folder / "results"
     output.mkdir(exist_ok=True)
     assert trained.centroids is not None, "the last checkpoint has centroids, at k = 1 the mean"
-    estimator = build_estimator(config, trained.state["orid"], trained.centroids, references, prepared.rank_levels)
-    save_estimator(output / "model", estimator, config)
-    estimates = estimate_ranks(prepared.test, output / "model", output / "estimates")
+    names = {"cluster": "assignments", "similarity": "similarities", "margin": "margins"}
     assignments = pd.DataFrame(
-        {"cluster": trained.shards["assignments"].numpy(), "similarity": trained.shards["similarities"].numpy()},
+        {name: trained.shards[column].numpy() for name, column in names.items()},
         index=pd.Index(trained.shards["instance_ids"].numpy(), name="instance_id"),
     )
+    model = output / MODEL
+    save_networks(model, RankNetworks(build_orid(config, trained.state["orid"])), config, comparator=None)
+    centroids, levels = trained.centroids.numpy(), prepared.rank_levels
+    members = assignments.join(prepared.manifest["rank"])
+    candidates = choose_candidates(members, len(centroids), levels, config.rank.candidates)
+    estimator = add_references(
+        only(prepared.train, np.isin(np.arange(len(prepared.checksums)), candidates)),
+        model,
+        candidates,
+        centroids,
+        Comparison(levels, config.rank.tolerance, config.rank.scale, config.rank),
+    )
+    estimates = estimate_ranks(prepared.test, model, output / "estimates")
     images = sample_images(prepared)
     results = evaluate(
         config,
         prepared,
         estimates,
         assignments["cluster"],
-        trained.centroids.numpy(),
+        centroids,
         trained.history[-1].get("plain_centroid_affinity"),
         images,
     )
@@ -112,7 +121,7 @@ def conclude(
     ):
         figure.savefig(output / f"{title}.png", dpi=120)
     tracker.artifacts(output)
-    tracker.model(estimator, images["train"], config.run.experiment)
+    tracker.model(model, input_example(model), OUTPUTS[config.system], config.run.experiment)
     return results
 
 
@@ -125,7 +134,8 @@ def write_tables(
     trained: Restored,
 ) -> None:
     """`assignments.parquet` (every image), `centroids.parquet`, `results.json`, `history.json`, `broken_images.csv`."""
-    everyone = prepared.manifest.join(pd.concat([assignments, estimates]))
+    held_out = estimates[["estimate", "cluster", "similarity", "margin"]]
+    everyone = prepared.manifest.join(pd.concat([assignments, held_out]))
     everyone.to_parquet(output / "assignments.parquet")
     assert trained.centroids is not None
     pd.DataFrame({"centroid": list(trained.centroids.numpy())}).to_parquet(output / "centroids.parquet")

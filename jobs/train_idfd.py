@@ -20,15 +20,17 @@ import pandas as pd
 import ray
 import training
 
-from ordclust_ray.assignment import MODEL, agreement, build_clusters, save_clusters
+from ordclust_ray.assignment import agreement, build_clusters
 from ordclust_ray.config import MACHINES, IdfdConfig
 from ordclust_ray.data.readers import Source
 from ordclust_ray.data.unlabelled import Unlabelled, open_unlabelled, prepare_unlabelled
+from ordclust_ray.models import MODEL, save_clusters
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.reports.idfd_figures import TEMPERATURES, run_figures, temperature_figures
 from ordclust_ray.reports.idfd_table import METHODS, assignments, evaluate, sample_images, write_features
 from ordclust_ray.reports.results import Results
 from ordclust_ray.run import SETTINGS, kept, recorded, refuse_other_data, write_once
+from ordclust_ray.serving import OUTPUTS, input_example
 from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.checkpoint import restore_training
 from ordclust_ray.training.fit import fit
@@ -113,7 +115,7 @@ def conclude(
             figure.savefig(output / f"{title}.png", dpi=120)
     results.write(output)
     tracker.artifacts(output)
-    tracker.model(clusters, images["images"], config.run.experiment)
+    tracker.model(output / MODEL, input_example(output / MODEL), OUTPUTS[config.system], config.run.experiment)
     return results
 
 

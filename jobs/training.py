@@ -1,21 +1,21 @@
 """What the training jobs do around training: the run's folder and record, Ray, and one line for whatever goes wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
 from cli import stop
 
-from ordclust_ray.config import DrcConfig, IdfdConfig, InputError
+from ordclust_ray.config import MACHINES, ComparatorConfig, DrcConfig, IdfdConfig, InputError
 from ordclust_ray.data.decoded import TooManyBrokenError
-from ordclust_ray.data.readers import Source
 from ordclust_ray.preflight import preflight
 from ordclust_ray.reports.results import RESULTS, Results
 from ordclust_ray.run import kept, name_of, opened, start_ray
 from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.fit import TrainingStopped
 
-Config = TypeVar("Config", DrcConfig, IdfdConfig)
+Config = TypeVar("Config", DrcConfig, IdfdConfig, ComparatorConfig)
+Source = TypeVar("Source")
 
 
 def train(
@@ -23,19 +23,21 @@ def train(
     config: Config,
     open_source: Callable[[Config], Source],
     run: Callable[[str, Config, Source, Tracker, Path, bool], Results],
+    free: Collection[str] = MACHINES,
 ) -> None:
     """Opens the source and the run, trains unless that was done, and says the results.
 
     Args:
         recipe: its name.
         config: all settings.
-        open_source: checks what can be checked before Ray has work to do.
+        open_source: opens what the job starts from, and checks what can be checked before Ray has work to do.
         run: from the source to the results, which it writes; is told the record, the folder and whether there are GPUs.
+        free: settings that may change while a run goes on.
     """
     name = name_of(config.run, recipe)
     try:
         source = open_source(config)
-        with opened(config.run, name, kept(config)) as (folder, tracker):
+        with opened(config.run, name, kept(config, free)) as (folder, tracker):
             if tracker.finished and (folder / "results" / RESULTS).exists():
                 print(f"run {name} is finished; its results:")
                 results = Results.read(folder / "results")

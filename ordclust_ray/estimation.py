@@ -1,127 +1,159 @@
-"""A trained model as files, and its estimates over a Ray Dataset."""
+"""Ranks over a Ray Dataset: features of images, references, estimates."""
 
-import json
 import shutil
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
 import ray.data
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from ordclust_ray.actors import actors_for
-from ordclust_ray.config import DrcConfig
-from ordclust_ray.core.networks import Orid
-from ordclust_ray.core.order import similar_levels
-from ordclust_ray.core.rank_estimator import RankEstimator
-from ordclust_ray.core.rank_posterior import level_likelihoods
+from ordclust_ray.models import load_estimator, load_networks
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 BATCH = 64
+FEATURES = ("compared", "identity", "order")
 
 
-def build_estimator(
-    config: DrcConfig,
-    orid_state: dict[str, torch.Tensor],
-    centroids: torch.Tensor,
-    references: dict[str, torch.Tensor],
-    rank_levels: NDArray[np.float64],
-) -> RankEstimator:
-    """Puts the results of training together.
+class EncodeBatch:
+    """Ray Data's actor: `instance_id`, `image`, `compared` where it is wanted -> `instance_id` and `FEATURES`."""
 
-    Args:
-        config: the run's settings.
-        orid_state: weights of the networks.
-        centroids: (K, D).
-        references: `instance_ids` (K, M, P), `order` and `identity` features, from `training.references`.
-        rank_levels: (M,) distinct training ranks, ascending.
-    """
-    model = config.model
-    orid = Orid(config.data.image_size, model.width, model.order_dim, model.identity_dim)
-    orid.load_state_dict(orid_state)
-    edges = similar_levels(rank_levels, config.rank.tolerance, config.rank.scale)
-    likelihoods = level_likelihoods(*(torch.from_numpy(edge) for edge in edges))
-    return RankEstimator(
-        orid.cpu(),
-        centroids.cpu(),
-        torch.from_numpy(rank_levels),
-        likelihoods,
-        references["instance_ids"],
-        references["order"],
-        references["identity"],
-    )
+    def __init__(self, model: str) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._networks = load_networks(Path(model)).to(self._device)
 
-
-def save_estimator(folder: Path, estimator: RankEstimator, config: DrcConfig) -> None:
-    """Weights and buffers as safetensors, the networks' sizes as JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in estimator.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
-    size = {"image_size": config.data.image_size, **asdict(config.model)}
-    (folder / DESCRIPTION).write_text(json.dumps(size, indent=1))
-
-
-def load_estimator(folder: Path) -> RankEstimator:
-    """The inverse of `save_estimator`; nothing is unpickled."""
-    tensors = load_file(folder / WEIGHTS)
-    orid = Orid(**json.loads((folder / DESCRIPTION).read_text()))
-    names = ("centroids", "rank_levels", "likelihoods", "reference_ids", "reference_order", "reference_identity")
-    estimator = RankEstimator(orid, *(tensors[name] for name in names))
-    estimator.load_state_dict(tensors)
-    return estimator
+    @torch.inference_mode()
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Features of one batch of images."""
+        found = self._networks.encode(*_images(batch, self._device))
+        features = {name: getattr(found, name).cpu().numpy() for name in FEATURES}
+        return {"instance_id": batch["instance_id"], **features, "error": _errors(batch)}
 
 
 class EstimateBatch:
-    """Ray Data's actor: `instance_id`, `image` -> the columns of `estimate_ranks`."""
+    """Ray Data's actor: `instance_id`, `image`, `compared` where it is wanted, `error` -> columns of an estimate."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, model: str) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._estimator = load_estimator(Path(folder)).to(self._device)
+        self._estimator = load_estimator(Path(model)).to(self._device)
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        """One batch of images."""
-        found = self._estimator.estimate(torch.from_numpy(np.array(batch["image"])).to(self._device))
-        levels = len(self._estimator.rank_levels)
-        columns = {
-            "instance_id": batch["instance_id"],
-            "estimate": found.ranks.cpu().numpy(),
-            "cluster": found.clusters.cpu().numpy(),
-            "similarity": found.similarities.cpu().numpy(),
-        }
-        for name, values in (("posterior", found.posteriors), ("references", found.references)):
-            columns[name] = pa.FixedSizeListArray.from_arrays(values.cpu().numpy().ravel(), levels)
-        return pa.table(columns)
+        """One batch of images; of broken ones only the reason is known."""
+        columns = self._estimator.estimate(*_images(batch, self._device)).columns()
+        errors = _errors(batch)
+        broken = np.array([bool(error) for error in errors])
+        found = {name: _column(values, broken) for name, values in columns.items()}
+        found["cluster"] = pa.array(np.where(broken, -1, columns["cluster"]))
+        return pa.table({"instance_id": batch["instance_id"], **found, "error": pa.array(errors, pa.string())})
 
 
-def estimate_ranks(images: ray.data.Dataset, model: Path, output: Path) -> pd.DataFrame:
-    """Estimates over a data set of `instance_id`, `image`, by as many actors as there is work and room for.
+def _images(batch: Mapping[str, np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    names = ("image", "compared") if "compared" in batch else ("image",)
+    return [torch.from_numpy(np.array(batch[name])).to(device) for name in names]
+
+
+def _errors(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    return batch.get("error", np.full(len(batch["instance_id"]), "", dtype=object))
+
+
+def _column(values: NDArray[Any], missing: NDArray[np.bool_]) -> pa.Array:
+    """Numbers, or lists; null where they are missing. Parquet gives no lists of fixed size back where some are null."""
+    if values.ndim == 1:
+        return pa.array(values, mask=missing)
+    offsets = pa.array(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1])
+    return pa.ListArray.from_arrays(offsets, values.ravel(), mask=pa.array(missing))
+
+
+def encode(images: ray.data.Dataset, model: Path, num_images: int) -> ray.data.Dataset:
+    """Features of images, by actors: `instance_id`, `FEATURES`, `error`.
 
     Args:
-        images: decoded images of the model's size.
-        model: folder of `save_estimator`, readable from every machine.
-        output: folder of Parquet files with a row an image, written anew: `instance_id`, `estimate`, `cluster`,
-            `similarity`, `posterior` (over the rank levels), `references` (an instance id a rank level, or -1).
-
-    Returns:
-        `estimate`, `cluster` and `similarity` by instance_id.
+        images: decoded, in the sizes of `models.sizes_of`.
+        model: folder of `models.save_networks`, readable from every machine.
+        num_images: how many there are, about.
     """
-    rows = images.map_batches(
+    return images.map_batches(
+        EncodeBatch,
+        fn_constructor_args=(str(model),),
+        batch_size=BATCH,
+        num_cpus=0.5,  # on a machine of one, reading needs the other half
+        **actors_for(num_images),
+        zero_copy_batch=True,
+    )
+
+
+def collect(features: ray.data.Dataset) -> dict[str, NDArray[Any]]:
+    """All rows of `encode` on the driver, in the order of the instance ids."""
+    batches = list(features.iter_batches(batch_format="numpy", batch_size=None))
+    columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    order = np.argsort(columns["instance_id"])
+    return {name: column[order] for name, column in columns.items()}
+
+
+def estimated(images: ray.data.Dataset, model: Path, num_images: int) -> ray.data.Dataset:
+    """Estimates of images, by actors: `instance_id`, `Estimates.columns`, `error`.
+
+    Args:
+        images: decoded, in the sizes of `models.sizes_of`; `error` says why one could not be.
+        model: folder of `models.save_estimator`, readable from every machine.
+        num_images: how many there are, about.
+    """
+    return images.map_batches(
         EstimateBatch,
         fn_constructor_args=(str(model),),
         batch_size=BATCH,
-        **actors_for(images.count()),
+        num_cpus=0.5,
+        **actors_for(num_images),
         zero_copy_batch=True,
     )
+
+
+def estimate_ranks(
+    images: ray.data.Dataset, model: Path, output: Path, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Estimates of all images of a data set, as a folder of Parquet files, written anew.
+
+    Args:
+        images: see `estimated`.
+        model: see `estimated`.
+        output: the folder.
+        known: columns to be written beside the estimates, by instance id, all of them from 0 on.
+
+    Returns:
+        `Estimates.columns`, those that are numbers, and `error`, by instance_id.
+    """
     shutil.rmtree(output, ignore_errors=True)
-    rows.write_parquet(str(output))
-    table = pq.read_table(output, columns=["instance_id", "estimate", "cluster", "similarity"])
-    return table.to_pandas().set_index("instance_id").sort_index()
+    rows = estimated(images, model, images.count() if known is None else len(known))
+    (rows if known is None else beside(rows, known)).write_parquet(str(output))
+    return read_scalars(output)
+
+
+def beside(rows: ray.data.Dataset, known: pd.DataFrame) -> ray.data.Dataset:
+    """With small columns, by instance id from 0 on, joined to the rows wherever those are."""
+    columns = ray.put(pa.Table.from_pandas(known, preserve_index=False))
+    return rows.map_batches(_beside, fn_args=(columns,), batch_format="pyarrow", batch_size=None)
+
+
+def _beside(rows: pa.Table, columns: ray.ObjectRef) -> pa.Table:
+    known = ray.get(columns).take(rows["instance_id"])
+    for i, name in enumerate(known.column_names, start=1):
+        rows = rows.add_column(i, name, known[name])
+    return rows
+
+
+def read_scalars(output: Path) -> pd.DataFrame:
+    """The columns of `estimate_ranks` that are no lists, by instance_id."""
+    names = [
+        field.name for field in pq.read_schema(next(output.glob("*.parquet"))) if not pa.types.is_nested(field.type)
+    ]
+    return pq.read_table(output, columns=names).to_pandas().set_index("instance_id").sort_index()
 
 
 def read_estimates(output: Path, instance_ids: NDArray[np.int64]) -> pd.DataFrame:

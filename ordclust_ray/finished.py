@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ordclust_ray.config import DrcConfig, InputError, JobConfig, RunConfig
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
-from ordclust_ray.run import DATA, SETTINGS
+from ordclust_ray.data.readers import Source
+from ordclust_ray.run import DATA, SETTINGS, write_whole
 from ordclust_ray.tracking import folder_of, resolve_uri
 
-RESULTS = "results"
+RESULTS, ORIGIN = "results", "drc.json"
 Config = TypeVar("Config", bound=JobConfig)
 
 
@@ -59,7 +60,7 @@ def find_run(given: str, flag: str, run: RunConfig) -> Path:
     known = folder_of(resolve_uri(run.tracking_uri, run.storage_path), given) if given.isalnum() else None
     if known is None or not (known / SETTINGS).is_file():
         raise InputError(
-            f"--{flag} is {given!r}; it must be the folder of a finished run, its name in --run.storage, or its MLflow "
+            f"--{flag} is {given!r}; it must be the folder of a finished run, its name in {run.storage}, or its MLflow "
             "run id"
         )
     return known
@@ -91,6 +92,36 @@ def open_run(folder: Path, kind: type[Config], flag: str, data_path: str = "") -
     if (folder / DATA).exists():
         settings["data.path"] = data_path or json.loads((folder / DATA).read_text())["path"]
     return FinishedRun(folder, kind.from_flat(settings))
+
+
+def remember_origin(folder: Path, drc: FinishedRun[DrcConfig]) -> None:
+    """Notes in the folder of a run which run of DRC-ORID it goes on from."""
+    write_whole(folder / ORIGIN, {"folder": str(drc.folder)})
+
+
+def open_origin(folder: Path, flag: str, data_path: str = "") -> FinishedRun[DrcConfig]:
+    """The run of DRC-ORID that a run is, or goes on from.
+
+    Raises:
+        InputError: there is none, or it is not finished.
+    """
+    if (folder / ORIGIN).exists():
+        folder = Path(json.loads((folder / ORIGIN).read_text())["folder"])
+        if not folder.is_dir():
+            raise InputError(f"--{flag}: the run of train_drc.py that it goes on from is gone: {folder}")
+    return open_run(folder, DrcConfig, flag, data_path)
+
+
+def open_again(drc: FinishedRun[DrcConfig]) -> Source:
+    """The images of a run of DRC-ORID, undecoded.
+
+    Raises:
+        InputError: they have other ranks now.
+    """
+    source, known = open_checked(drc.config), drc.assignments()["rank"]
+    if not source.manifest["rank"].reindex(known.index).equals(known):
+        raise InputError(f"the images of run {drc.folder.name!r} in {drc.config.data.path} are not those that it had")
+    return source
 
 
 def prepare_again(

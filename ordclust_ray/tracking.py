@@ -11,31 +11,32 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import Array
 
 from ordclust_ray.config import InputError
 
-if TYPE_CHECKING:
-    from torch import nn
-
-ALIAS, FOLDER = "newest", "folder"
+ALIAS, FOLDER, SQLITE = "newest", "folder", "sqlite:///"
 MOST = 50_000
 """Runs that MLflow lists at once."""
+SERVING_PACKAGES = ("torch", "torchvision", "mlflow", "numpy", "pandas", "pillow", "safetensors", "jaxtyping")
+"""What a model needs beside this package."""
 PACKAGES = ("ordclust_ray", "ray", "torch", "mlflow", "numpy", "scikit-learn")
 
 
 def resolve_uri(tracking_uri: str, storage: Path) -> str:
     """The settings' store, else MLFLOW_TRACKING_URI, else sqlite in the folder of all runs."""
-    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{storage / 'mlflow.db'}"
+    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{storage / 'mlflow.db'}"
 
 
 class Tracker:
@@ -131,29 +132,31 @@ class Tracker:
         with _usable(self.uri):
             self._client.log_artifact(self.run_id, str(file))
 
-    def model(self, network: "nn.Module", images: np.ndarray, registered_name: str) -> int:
-        """Logs the network as a torch export (no pickle) with its signature, and registers it.
+    def model(self, folder: Path, example: bytes, outputs: Mapping[str, str | list[str]], registered_name: str) -> int:
+        """Logs a model's folder as a pyfunc that `ordclust_ray.serving` loads (no pickle), and registers it.
 
         Args:
-            network: images in, two numbers out: the rank and the cluster, or the cluster and the distance to it.
-            images: (n, S, S, 3) uint8 example, n >= 2.
+            folder: of the model.
+            example: an encoded image.
+            outputs: columns of a prediction and their types; a list holds the type of its members.
             registered_name: in the model registry; the newest version has the alias "newest".
 
         Returns:
             The version in the registry.
         """
+        types = {name: Array(kind[0]) if isinstance(kind, list) else kind for name, kind in outputs.items()}
         signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))]),
-            outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, 2))]),
+            inputs=Schema([ColSpec("binary", "image")]),
+            outputs=Schema([ColSpec(kind, name) for name, kind in types.items()]),
         )
         with mlflow.start_run(run_id=self.run_id), _quiet("mlflow"):
-            logged = mlflow.pytorch.log_model(
-                network,
+            logged = mlflow.pyfunc.log_model(
                 name="model",
+                loader_module="ordclust_ray.serving",
+                data_path=str(folder),
                 signature=signature,
-                input_example=images[:2],
-                serialization_format="pt2",
-                pip_requirements=[f"torch=={version('torch')}", f"mlflow=={version('mlflow')}"],
+                input_example=pd.DataFrame({"image": [example]}),
+                pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
             )
             registered = mlflow.register_model(logged.model_uri, registered_name)
         self._client.set_registered_model_alias(registered_name, ALIAS, registered.version)
@@ -174,6 +177,8 @@ class Tracker:
 
 def folder_of(uri: str, run_id: str) -> Path | None:
     """The folder of the run that has this id in a store; None where there is no such run."""
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():  # a look would make one
+        return None
     try:
         return Path(MlflowClient(uri).get_run(run_id).data.tags[FOLDER])
     except (MlflowException, KeyError):

@@ -28,7 +28,14 @@ RANKS = (1.5, 3.0, 1.5, 2.0, 7.25, 1.5, 3.0, 1.5, 2.0, 1.5, 1.5)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole jobs first: no Ray of this process runs beside them then."""
-    first = ["test_readme.py", "test_train_drc.py", "test_train_idfd.py", "test_planted.py"]
+    first = [
+        "test_readme.py",
+        "test_train_drc.py",
+        "test_train_comparator.py",
+        "test_train_idfd.py",
+        "test_export_clusters.py",
+        "test_planted.py",
+    ]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 
@@ -155,7 +162,7 @@ def trained(prepared: "Prepared", small_config: DrcConfig) -> Trained:
     """Networks, clusters and references of the small data set."""
     import torch
 
-    from ordclust_ray.estimation import build_estimator
+    from benchmarks.planted import finished_estimator
     from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
     from ordclust_ray.training.orid import OridTrainer
 
@@ -168,13 +175,10 @@ def trained(prepared: "Prepared", small_config: DrcConfig) -> Trained:
     model = DrcOrid(config, problem, InMemoryData(*columns), OridTrainer(config, torch.device("cpu")))
     for _ in range(training.epochs):
         model.run_epoch()
-    similarities, references = model.conclude()
-    assert model.centroids is not None
-    estimator = build_estimator(
-        config, model.trainer.orid.state_dict(), model.centroids, references, prepared.rank_levels
-    )
+    ranks = prepared.rank_levels[rows["level"]]
+    estimator = finished_estimator(model, np.array(rows["instance_id"]), ranks, prepared.rank_levels)
     assignments = pd.DataFrame(
-        {"cluster": model.assignments.numpy(), "similarity": similarities.numpy()},
+        {"cluster": model.assignments.numpy(), "similarity": model.conclude()["similarities"].numpy()},
         index=pd.Index(rows["instance_id"], name="instance_id"),
     )
     return Trained(config, estimator, assignments, model.history)

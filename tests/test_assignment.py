@@ -8,17 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ordclust_ray.assignment import (
-    DESCRIPTION,
-    agreement,
-    assign_images,
-    build_clusters,
-    describe_model,
-    load_clusters,
-    save_clusters,
-)
+from ordclust_ray.assignment import agreement, build_clusters
 from ordclust_ray.config import DrcConfig, FeaturesConfig, IdfdConfig, ImagesConfig, InputError, UnlabelledConfig
 from ordclust_ray.data.readers import open_source
+from ordclust_ray.models import DESCRIPTION, describe_model, load_clusters, save_clusters
+from ordclust_ray.predictions import predict
 from ordclust_ray.training.idfd import IdfdTrainer
 
 
@@ -46,8 +40,7 @@ def test_what_is_loaded_is_what_was_saved(model: Path, tmp_path: Path) -> None:
         data=UnlabelledConfig(image_size=16), model=FeaturesConfig(network="convnet", width=0.125, feature_dim=6)
     )
     save_clusters(tmp_path, first, config)
-    assert torch.equal(first(images()), load_clusters(tmp_path)(images()))
-    assert first(images()).dtype == torch.float64
+    assert torch.equal(first.assigned(images()).distances, load_clusters(tmp_path).assigned(images()).distances)
     assert not first.training
 
 
@@ -61,15 +54,13 @@ def test_agreement_of_the_model_with_the_clusters_of_training(model: Path) -> No
 
 def test_an_image_s_cluster_does_not_depend_on_its_batch(model: Path) -> None:
     clusters = load_clusters(model)
-    whole = clusters(images())
-    torch.testing.assert_close(
-        torch.cat([clusters(images()[i : i + 1]) for i in range(9)]), whole, rtol=1e-5, atol=1e-6
-    )
+    alone = [clusters.assigned(images()[i : i + 1]).distances for i in range(9)]
+    torch.testing.assert_close(torch.cat(alone), clusters.assigned(images()).distances, rtol=1e-5, atol=1e-6)
 
 
 def test_no_image_is_lost(local_ray: None, model: Path, small_config: DrcConfig, tmp_path: Path) -> None:
     source = open_source(ImagesConfig(path=small_config.data.path))
-    assign_images(source, model, tmp_path / "out", max_pixels=10**6)
+    predict(source, model, tmp_path / "out", max_pixels=10**6)
     rows = pq.read_table(tmp_path / "out").to_pandas().set_index("instance_id").sort_index()
     assert rows.index.tolist() == list(range(103))
     assert rows.index[rows["cluster"] < 0].tolist() == [3, 34]
@@ -90,5 +81,5 @@ def test_no_image_is_lost(local_ray: None, model: Path, small_config: DrcConfig,
 def test_a_folder_without_such_a_model_is_named(text: str, tmp_path: Path) -> None:
     if text:
         (tmp_path / DESCRIPTION).write_text(text)
-    with pytest.raises(InputError, match=r"holds no model of train_idfd\.py; give the folder of a finished run"):
+    with pytest.raises(InputError, match=r"holds no model; give the folder of a finished run"):
         describe_model(tmp_path)

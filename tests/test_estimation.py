@@ -8,14 +8,16 @@ import torch
 from conftest import Trained
 
 from ordclust_ray.data.prepare import Prepared
-from ordclust_ray.estimation import estimate_ranks, load_estimator, read_estimates, save_estimator
+from ordclust_ray.estimation import estimate_ranks, read_estimates
+from ordclust_ray.models import load_estimator, save_estimator, save_networks
 
 
 @pytest.fixture(scope="module")
 def folder(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model as files."""
     folder = tmp_path_factory.mktemp("model")
-    save_estimator(folder, trained.estimator, trained.config)
+    save_networks(folder, trained.estimator.networks, trained.config, comparator=None)
+    save_estimator(folder, trained.estimator)
     return folder
 
 
@@ -40,7 +42,7 @@ def test_estimates_over_a_data_set_are_those_of_the_model(
     some = rows["instance_id"][[5, 2]]
     whole = read_estimates(tmp_path, some)
     assert whole.index.tolist() == some.tolist()
-    np.testing.assert_array_equal(np.stack(whole["references"].to_list()), expected.references[[5, 2]])
+    np.testing.assert_array_equal(np.stack(whole["references"].to_list()), expected.references[[5, 2], :, 0])
     np.testing.assert_allclose(np.stack(whole["posterior"].to_list()), expected.posteriors[[5, 2]], rtol=1e-5)
 
 

@@ -14,7 +14,9 @@ LAYERS = [
     {"config", "processes"},
     {"recipes", "data", "clustering", "board", "progress", "preflight", "figures", "actors"},
     {"training"},
-    {"estimation", "assignment"},
+    {"models"},
+    {"estimation", "assignment", "serving"},
+    {"references", "predictions"},
     {"reports", "tracking"},
     {"run"},
     {"finished"},
@@ -70,4 +72,12 @@ def test_a_library_has_one_place(library: str) -> None:
 def test_training_knows_no_ray_but_in_its_bindings() -> None:
     files = [file for file in FILES if file.parent.name == "training"]
     users = {file.name for file in files if "ray" in {module.split(".")[0] for module in imports(file)}}
-    assert users == {"fit.py", "shard_data.py", "shares.py", "worker.py", "orid_worker.py", "idfd_worker.py"}
+    assert users == {
+        "fit.py",
+        "shard_data.py",
+        "shares.py",
+        "worker.py",
+        "orid_worker.py",
+        "idfd_worker.py",
+        "comparator_worker.py",
+    }

@@ -95,18 +95,17 @@ def test_registered_model_estimates_as_the_run_did(
 ) -> None:
     from sklearn.datasets import load_digits
 
-    from ordclust_ray.data.images import decode
-    from ordclust_ray.data.readers import _png
+    from ordclust_ray.data.images import as_png
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     mlflow.set_tracking_uri(f"sqlite:///{storage / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/drc-orid@newest")
     rows = job.assignments(storage / "undisturbed").query("split == 'test'").sort_index()
     pixels = (load_digits().images * (255 / 16)).round().astype(np.uint8)
-    images = np.stack([decode(_png(pixels[i]), 16, 1000) for i in rows.index])
-    found = model.predict(images)
-    np.testing.assert_array_equal(found[:, 0], rows["estimate"])
-    np.testing.assert_array_equal(found[:, 1], rows["cluster"])
+    found = model.predict(pd.DataFrame({"image": [as_png(pixels[i]) for i in rows.index]}))
+    np.testing.assert_array_equal(found["rank"], rows["estimate"])
+    np.testing.assert_array_equal(found["cluster"], rows["cluster"])
+    assert ((found["interval_low"] <= found["rank"]) & (found["rank"] <= found["interval_high"])).mean() > 0.9
 
 
 def test_finished_run_of_the_same_name_is_read_not_repeated(

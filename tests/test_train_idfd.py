@@ -17,10 +17,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 
-from ordclust_ray.assignment import load_clusters
 from ordclust_ray.core.nearest_centroid import assign
-from ordclust_ray.data.images import decode
-from ordclust_ray.data.readers import _png
+from ordclust_ray.data.images import as_png, decode
+from ordclust_ray.models import load_clusters
 
 EPOCHS = 6
 SMALL = ["--model.width", "0.1", "--model.feature-dim", "16", "--training.epochs", str(EPOCHS)]
@@ -110,11 +109,12 @@ def test_registered_model_is_the_trained_one(
     mlflow.set_tracking_uri(f"sqlite:///{storage / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/idfd@newest")
     pixels = (load_digits().images[:50] * (255 / 16)).round().astype(np.uint8)
-    images = np.stack([decode(_png(image), 16, 1000) for image in pixels])
-    found = model.predict(images)
+    encoded = [as_png(image) for image in pixels]
+    found = model.predict(pd.DataFrame({"image": encoded}))
+    images = np.stack([decode(image, 16, 1000) for image in encoded])
     ours = load_clusters(results(storage) / "model").assigned(torch.from_numpy(images))
-    np.testing.assert_array_equal(found[:, 0], ours.clusters.numpy())
-    np.testing.assert_allclose(found[:, 1], ours.distances.numpy(), rtol=1e-4)
+    np.testing.assert_array_equal(found["cluster"], ours.clusters.numpy())
+    np.testing.assert_allclose(found["distance"], ours.distances.numpy(), rtol=1e-4)
 
 
 def test_finished_run_of_the_same_name_is_read_not_repeated(

@@ -10,6 +10,12 @@ from ordclust_ray.config.common import (
     WorkersConfig,
     check,
 )
+from ordclust_ray.config.comparator import (
+    ComparatorConfig,
+    ComparatorNetworkConfig,
+    ComparatorTrainingConfig,
+    ComparedRankConfig,
+)
 from ordclust_ray.config.drc import (
     ClusteringConfig,
     DataConfig,
@@ -17,9 +23,12 @@ from ordclust_ray.config.drc import (
     LossConfig,
     ModelConfig,
     RankConfig,
+    ReferencesConfig,
     TrainingConfig,
 )
+from ordclust_ray.config.export import ExportConfig
 from ordclust_ray.config.features import ClusterFeaturesConfig
+from ordclust_ray.config.finished import EstimateConfig, PredictConfig, SelectConfig
 from ordclust_ray.config.idfd import (
     AugmentationConfig,
     BankConfig,
@@ -28,7 +37,6 @@ from ordclust_ray.config.idfd import (
     IdfdLossConfig,
     IdfdTrainingConfig,
     KMeansConfig,
-    PredictConfig,
     UnlabelledConfig,
 )
 
@@ -39,8 +47,14 @@ __all__ = [
     "BankConfig",
     "ClusterFeaturesConfig",
     "ClusteringConfig",
+    "ComparatorConfig",
+    "ComparatorNetworkConfig",
+    "ComparatorTrainingConfig",
+    "ComparedRankConfig",
     "DataConfig",
     "DrcConfig",
+    "EstimateConfig",
+    "ExportConfig",
     "FeaturesConfig",
     "IdfdConfig",
     "IdfdLossConfig",
@@ -53,7 +67,9 @@ __all__ = [
     "ModelConfig",
     "PredictConfig",
     "RankConfig",
+    "ReferencesConfig",
     "RunConfig",
+    "SelectConfig",
     "TrainingConfig",
     "UnlabelledConfig",
     "WorkersConfig",

@@ -33,8 +33,37 @@ class DataConfig(ImagesConfig):
 
 
 @dataclass(frozen=True)
-class RankConfig:
+class ReferencesConfig:
+    """What an image is compared with (section 3.4), and what is said of its rank."""
+
+    section: ClassVar[str] = ""
+    """Of the command line."""
+
+    references: int = 1
+    """r: the references of each rank that an image is compared with, those most similar to it in identity (13) among
+    the candidates of its cluster."""
+    candidates: int = 50
+    """Training images kept a cluster and rank, those most similar to the centroid. The paper keeps all; as many as
+    references: the same ones for all images of a cluster."""
+    credible_mass: float = 0.9
+    """Share of the posterior that the interval of an image's rank holds."""
+
+    def __post_init__(self) -> None:
+        check(f"{self.section}references", self.references, 1)
+        check(f"{self.section}candidates", self.candidates, 1)
+        check(f"{self.section}credible-mass", self.credible_mass, 0.01, 1)
+        if self.candidates < self.references:
+            raise InputError(
+                f"--{self.section}candidates is {self.candidates}; it must be at least --{self.section}references, "
+                f"{self.references}"
+            )
+
+
+@dataclass(frozen=True)
+class RankConfig(ReferencesConfig):
     """When two ranks count as similar (eq. 4), and how a rank is estimated."""
+
+    section: ClassVar[str] = "rank."
 
     tolerance: float = 0.0
     """tau, in the unit of the ranks (linear) or of their logarithm (geometric)."""
@@ -42,17 +71,14 @@ class RankConfig:
     """"geometric" compares logarithms: the paper's choice for ages, with tolerance 0.1."""
     step: float = 0.0
     """Round ranks to multiples of this, for scores with too many distinct values. 0: as they are."""
-    references: int = 50
-    """Training images kept a cluster and rank, the most typical ones; each test image is compared with the one most
-    similar to it. The paper keeps all (eq. 13)."""
     cumulative_score_at: float = 5.0
     """CS counts absolute errors up to this, in the unit of the ranks."""
 
     def __post_init__(self) -> None:
         check("rank.tolerance", self.tolerance, 0)
         check("rank.step", self.step, 0)
-        check("rank.references", self.references, 1)
         check("rank.cumulative-score-at", self.cumulative_score_at, 0)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -202,37 +202,3 @@ class IdfdConfig(JobConfig):
     clustering: KMeansConfig = field(default_factory=KMeansConfig)
     training: IdfdTrainingConfig = field(default_factory=IdfdTrainingConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(experiment="idfd"))
-
-
-@dataclass(frozen=True)
-class PredictConfig(JobConfig):
-    """All settings of `jobs/predict.py`."""
-
-    model: str = ""
-    """The folder of a finished run of train_idfd.py."""
-    output: str = ""
-    """A folder for the Parquet files, which must not exist yet or be empty."""
-    path: str = ""
-    """The images: a Parquet file, a folder of Parquet files, a pattern of files in quotes, or a folder of images."""
-    image_column: str = "image"
-    """Encoded images (Parquet), or paths relative to the folder (CSV)."""
-    table: str = ""
-    """The CSV of a folder of images, relative to the folder. Empty: the only CSV in it, or else all images."""
-    max_pixels: int = 50_000_000
-    """Larger images count as broken (decompression bombs), unread."""
-
-    def require(self) -> None:
-        """Raises InputError where one of the three that have no default was not given."""
-        for name in ("model", "path", "output"):
-            if not getattr(self, name):
-                raise InputError(f"--{name} is missing; --model, --path and --output have to be given")
-
-    def __post_init__(self) -> None:
-        check("max-pixels", self.max_pixels, 1)
-
-    @property
-    def images(self) -> ImagesConfig:
-        """For the readers."""
-        return ImagesConfig(
-            path=self.path, image_column=self.image_column, table=self.table, max_pixels=self.max_pixels
-        )

@@ -1,4 +1,4 @@
-"""What any method has to beat: the median rank, the nearest neighbour in pixels, k-means on pixels."""
+"""What any method has to beat: the median rank, nearest neighbours in pixels or features, k-means on pixels."""
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -18,6 +18,18 @@ def nearest_pixels(
     """The rank of the training image that is nearest in pixels."""
     neighbours = KNeighborsRegressor(1).fit(_flat(train_images), train_ranks)
     return neighbours.predict(_flat(images))
+
+
+def neighbour_ranks(
+    train_features: Float[ndarray, "n D"],
+    train_ranks: Float[ndarray, "n"],
+    features: Float[ndarray, "b D"],
+    rank_levels: Float[ndarray, "M"],
+    neighbours: int,
+) -> Float[ndarray, "b"]:
+    """The rank level that is nearest to the mean rank of the nearest training instances, Euclidean."""
+    means = KNeighborsRegressor(min(neighbours, len(train_features))).fit(train_features, train_ranks).predict(features)
+    return rank_levels[np.abs(means[:, None] - rank_levels).argmin(axis=1)]
 
 
 def pixel_clusters(

@@ -3,8 +3,7 @@
 Legend: B images, S side, K clusters, D features.
 """
 
-import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ordclust_ray.core.augmentation import to_float
@@ -31,8 +30,3 @@ class FeatureClusters(nn.Module):
     def assigned(self, images: UInt8[Tensor, "B S S 3"]) -> Assigned:
         """The clusters of images."""
         return assign(self.network(to_float(images)), self.centroids)
-
-    def forward(self, images: UInt8[Tensor, "B S S 3"]) -> Float64[Tensor, "B 2"]:
-        """Cluster, and distance to its centroid, of each image."""
-        found = self.assigned(images)
-        return torch.stack([found.clusters.double(), found.distances.double()], dim=1)

@@ -159,8 +159,8 @@ def resnet(blocks: tuple[int, ...], image_size: int, width: float) -> nn.Sequent
     return nn.Sequential(layers)
 
 
-def vgg16(image_size: int, width: float) -> nn.Sequential:
-    """The convolutions of VGG16 with batch normalisation.
+def vgg16(image_size: int, width: float, batch_norm: bool = True) -> nn.Sequential:
+    """The convolutions of VGG16, with batch normalisation or as first published.
 
     Below 32 pixels it does without the fourth of the five poolings. It would leave single pixels to the last three
     convolutions: only the centres of their kernels would learn, and one image could not be normalised as a batch.
@@ -171,7 +171,7 @@ def vgg16(image_size: int, width: float) -> nn.Sequential:
     if image_size < 32:
         fourth = [i for i, c in enumerate(layers) if c == "M"][3]
         del layers[fourth]
-    return make_layers(layers, batch_norm=True)
+    return make_layers(layers, batch_norm=batch_norm)
 
 
 def convnet(image_size: int, width: float) -> nn.Sequential:

@@ -86,6 +86,20 @@ class Comparator(nn.Module):
         """Logits; their softmax is p^xy of eq. (5)."""
         return self.layers(torch.cat([x, y], dim=1))
 
+    def half_of(self, features: Float[Tensor, "*N D"], *, second: bool) -> Float[Tensor, "*N H"]:
+        """What the first layer, which is linear, makes of x alone, or of y, the second of a pair.
+
+        Their sum is what it makes of the pair, so that many pairs of few x and y cost little there.
+        """
+        weight = self.layers.get_parameter("0.0.weight")
+        return F.linear(features, weight.chunk(2, dim=1)[int(second)])
+
+    def of_sums(self, sums: Float[Tensor, "*N H"]) -> Float[Tensor, "*N 3"]:
+        """Logits of pairs from the sums of their halves."""
+        first, *rest = self.layers
+        assert isinstance(first, nn.Sequential)
+        return nn.Sequential(*first[1:], *rest)(sums.flatten(0, -2)).view(*sums.shape[:-1], 3)
+
 
 class Discriminator(nn.Module):
     """D of table 7: images (N, 3, S, S) -> logit of being real (N,). Its 1 x 1 convolution is a dense layer."""

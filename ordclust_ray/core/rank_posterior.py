@@ -1,14 +1,11 @@
-"""The MAP rule: from comparisons with references to the rank of an instance (Lee & Kim 2021, eq. 31-33).
+"""From comparisons with references to a posterior over the ranks (Lee & Kim 2021, B.10, eq. 31, 32).
 
-Legend: B instances, M rank levels, 3 orders (greater, similar, less).
+Legend: B instances, M rank levels, R references of a level, 3 orders (greater, similar, less).
 """
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-
-TIE = 1e-6
-"""Probabilities are equal up to this share of them: sums of the same fractions differ by rounding."""
 
 
 def level_likelihoods(first: Int64[Tensor, "M"], last: Int64[Tensor, "M"]) -> Float[Tensor, "M 3 M"]:
@@ -28,8 +25,8 @@ def level_likelihoods(first: Int64[Tensor, "M"], last: Int64[Tensor, "M"]) -> Fl
 
 
 def rank_posterior(
-    order_probabilities: Float[Tensor, "B M 3"],
-    present: Bool[Tensor, "B M"],
+    order_probabilities: Float[Tensor, "B M R 3"],
+    present: Bool[Tensor, "B M R"],
     likelihoods: Float[Tensor, "M 3 M"],
 ) -> Float[Tensor, "B M"]:
     """P(rank | references): the mean over the references (32) of what each comparison says (31).
@@ -37,19 +34,44 @@ def rank_posterior(
     The mass is below 1 where an interval was empty.
 
     Args:
-        order_probabilities: the comparator's p^xy of instance x against its reference y of each level.
-        present: which levels have a reference; the others do not count. Without any the posterior is 0.
+        order_probabilities: the comparator's p^xy of instance x against its references y of each level.
+        present: which of them exist; the others do not count. Without any the posterior is 0.
         likelihoods: from `level_likelihoods`.
     """
-    said = torch.einsum("bio,ior->br", order_probabilities * present[..., None], likelihoods)
-    return said / present.sum(dim=1, keepdim=True).clamp(min=1)
+    orders = (order_probabilities * present[..., None]).sum(dim=2)
+    said = torch.einsum("bio,ior->br", orders, likelihoods)
+    return said / present.sum(dim=(1, 2))[:, None].clamp(min=1)
 
 
-def map_level(posterior: Float[Tensor, "B M"]) -> Int64[Tensor, "B"]:
-    """The level of highest posterior, the lowest one on a tie (33).
+def normalised(posterior: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+    """With a total mass of 1; uniform where there is none at all, for then nothing is known."""
+    mass = posterior.sum(dim=1, keepdim=True)
+    return torch.where(mass > 0, posterior / mass.clamp(min=torch.finfo(posterior.dtype).tiny), 1 / posterior.shape[1])
 
-    >>> map_level(torch.tensor([[0.2, 0.4, 0.4]])).tolist()
-    [1]
+
+def entropy(posterior: Float[Tensor, "B M"]) -> Float[Tensor, "B"]:
+    """Of the normalised posterior, in nats: 0 where the rank is certain, log M where nothing is known."""
+    return torch.special.entr(normalised(posterior)).sum(dim=1)
+
+
+def credible_interval(posterior: Float[Tensor, "B M"], mass: float) -> Int64[Tensor, "B 2"]:
+    """The fewest neighbouring levels that hold this share of the posterior: the first and the last of them.
+
+    Of several equally short ones the one that holds most, and then the lowest.
+
+    Args:
+        posterior: normalised here.
+        mass: in (0, 1].
+
+    >>> credible_interval(torch.tensor([[0.05, 0.5, 0.4, 0.05]]), 0.8).tolist()
+    [[1, 2]]
     """
-    best = posterior.amax(dim=1, keepdim=True)
-    return (posterior >= best * (1 - TIE)).to(torch.uint8).argmax(dim=1)
+    below = torch.nn.functional.pad(normalised(posterior).double().cumsum(dim=1), (1, 0))
+    M = posterior.shape[1]
+    needed = (below[:, :-1] + mass - 1e-6).contiguous()
+    end = torch.searchsorted(below, needed)
+    held = below.gather(1, end.clamp(max=M)) - below[:, :-1]
+    length = end - torch.arange(M, device=end.device)
+    cost = torch.where(end <= M, length - held.round(decimals=6) / 2, torch.inf)
+    start = cost.argmin(dim=1, keepdim=True)
+    return torch.cat([start, end.gather(1, start) - 1], dim=1)

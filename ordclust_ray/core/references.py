@@ -1,6 +1,7 @@
 """References: the training instances that a new one is compared with (Lee & Kim 2021, section 3.4, eq. 13).
 
-Legend: N instances, B new instances, K clusters, M rank levels, P candidates of a cluster and level.
+Legend: N instances, D features, K clusters, B new instances, M rank levels, P candidates of a cluster and level,
+R references of a level.
 """
 
 import torch
@@ -18,8 +19,6 @@ def most_typical(
 ) -> tuple[Int64[Tensor, "C"], Int64[Tensor, "C"]]:
     """Up to `limit` instances of each cluster and level, those most similar to their centroid; ties by lowest id.
 
-    What shards select can be pooled and selected from again: the result is that of all instances at once.
-
     Returns:
         Rows of the selected instances, and the place 0..limit-1 of each within its cluster and level.
     """
@@ -32,19 +31,30 @@ def most_typical(
     return rows[kept], place[kept]
 
 
+def own_and_margin(
+    features: Float[Tensor, "N D"], centroids: Float[Tensor, "K D"], assignments: Int64[Tensor, "N"]
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """Cosine of each unit feature to the centroid of its cluster, and what it is above that to the best other one.
+
+    The margin is below 0 where another centroid is nearer, and NaN where there is no other.
+    """
+    cosines = features @ centroids.T
+    own = cosines.gather(1, assignments[:, None])[:, 0]
+    best_other = cosines.scatter(1, assignments[:, None], -torch.inf).amax(dim=1)
+    return own, torch.where(best_other > -torch.inf, own - best_other, torch.nan)
+
+
 def nearest_candidates(
-    similarities: Float[Tensor, "B K M P"], assignments: Int64[Tensor, "B"]
-) -> tuple[Float[Tensor, "B M"], Int64[Tensor, "B M"]]:
-    """For each instance the most similar candidate of every level in its own cluster (13).
+    similarities: Float[Tensor, "B M P"], references: int
+) -> tuple[Float[Tensor, "B M R"], Int64[Tensor, "B M R"]]:
+    """For each instance the most similar candidates of every level (13), the most similar first.
 
     Args:
-        similarities: of identity features, to all candidates; -inf where a place is empty.
-        assignments: the cluster of each instance.
+        similarities: of identity features, to the candidates of the own cluster; -inf where a place is empty.
+        references: r, how many of each level; fewer where there are not so many places.
 
     Returns:
-        Similarity and place of the reference y_i of each level; -inf where the cluster has none.
+        Similarities and places of the references; -inf where there is none.
     """
-    B, _, M, P = similarities.shape
-    own = similarities.gather(1, assignments[:, None, None, None].expand(B, 1, M, P))[:, 0]
-    best = own.max(dim=2)
+    best = similarities.topk(min(references, similarities.shape[2]), dim=2)
     return best.values, best.indices

@@ -17,6 +17,7 @@ from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.data.images import decode_batch
 from ordclust_ray.data.readers import Source
 
+DECODED_AT_ONCE = 64
 FEW_BLOCKS = 200
 """Up to here a sort that the driver plans takes 0.1 s, where Ray's default starts processes for 6 s and more. The plan
 has the square of the blocks as parts, too many for more of them."""
@@ -47,13 +48,7 @@ def decoded_images(
     Raises:
         TooManyBrokenError: more than `max_broken_fraction`.
     """
-    encoded = source.encoded()
-    if chosen is not None:
-        encoded = encoded.map_batches(_choose, fn_args=(ray.put(chosen),), batch_size=None)
-    decoded = encoded.map_batches(
-        decode_batch, fn_kwargs={"size": config.image_size, "max_pixels": config.max_pixels}, batch_size=64
-    )
-    decoded = decoded.materialize()
+    decoded = decoded_stream(source, {"image": config.image_size}, config.max_pixels, chosen).materialize()
     if decoded.num_blocks() <= FEW_BLOCKS:
         decoded.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
     broken, images = _broken(decoded, source.manifest), len(source.manifest) if chosen is None else int(chosen.sum())
@@ -64,6 +59,25 @@ def decoded_images(
             broken,
         )
     return decoded, broken, _checksums(decoded, len(source.manifest))
+
+
+def decoded_stream(
+    source: Source, sizes: Mapping[str, int], max_pixels: int, chosen: NDArray[np.bool_] | None = None
+) -> ray.data.Dataset:
+    """Images as they come, decoded where they are read: `instance_id`, a column of each size, `error`, `crc`.
+
+    Args:
+        source: of the images.
+        sizes: side of the images by the name of their column.
+        max_pixels: larger images count as broken.
+        chosen: by instance id; the others are neither decoded nor returned. None: all.
+    """
+    encoded = source.encoded()
+    if chosen is not None:
+        encoded = only(encoded, chosen)
+    return encoded.map_batches(
+        decode_batch, fn_kwargs={"sizes": dict(sizes), "max_pixels": max_pixels}, batch_size=DECODED_AT_ONCE
+    )
 
 
 def _checksums(decoded: ray.data.Dataset, num_instances: int) -> NDArray[np.uint32]:
@@ -83,6 +97,16 @@ def fingerprint(manifest: pd.DataFrame, columns: list[str], checksums: NDArray[n
     """
     rows = manifest[columns].assign(crc=checksums[manifest.index.to_numpy(dtype=np.int64)])
     return hashlib.sha256(pd.util.hash_pandas_object(rows).to_numpy().tobytes()).hexdigest()
+
+
+def only(rows: ray.data.Dataset, chosen: NDArray[np.bool_]) -> ray.data.Dataset:
+    """The rows whose instance ids are chosen.
+
+    Args:
+        rows: with `instance_id`.
+        chosen: by instance id.
+    """
+    return rows.map_batches(_choose, fn_args=(ray.put(chosen),), batch_size=None)
 
 
 def _choose(batch: dict[str, np.ndarray], chosen: ray.ObjectRef) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Mapping
 from io import BytesIO
 from zlib import crc32
 
@@ -62,19 +63,34 @@ def _eight_bit(image: Image.Image, form: str | None) -> Image.Image:
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
-def decode_batch(batch: dict[str, np.ndarray], size: int, max_pixels: int) -> dict[str, np.ndarray]:
-    """Ray Data's map: `instance_id`, `encoded` -> `instance_id`, `image`, `error` (empty where all is well), `crc`."""
-    images = np.zeros((len(batch["encoded"]), size, size, CHANNELS), dtype=np.uint8)
-    errors = [""] * len(images)
+def as_png(pixels: np.ndarray) -> bytes:
+    """A PNG file of uint8 pixels, (H, W) or (H, W, 3)."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def decode_batch(batch: dict[str, np.ndarray], sizes: Mapping[str, int], max_pixels: int) -> dict[str, np.ndarray]:
+    """Ray Data's map: `instance_id`, `encoded` -> `instance_id`, images, `error` (empty where all is well), `crc`.
+
+    Args:
+        batch: of encoded images.
+        sizes: side of the decoded images by the name of their column. A broken image is black in all of them.
+        max_pixels: larger images count as broken.
+    """
+    n = len(batch["encoded"])
+    images = {name: np.zeros((n, size, size, CHANNELS), dtype=np.uint8) for name, size in sizes.items()}
+    errors = [""] * n
     for i, encoded in enumerate(batch["encoded"]):
         try:
-            images[i] = decode(encoded, size, max_pixels)
+            for name, size in sizes.items():
+                images[name][i] = decode(encoded, size, max_pixels)
         except BrokenImageError as error:
             errors[i] = str(error)
     checksums = np.array([crc32(encoded) for encoded in batch["encoded"]], dtype=np.uint32)
     return {
         "instance_id": batch["instance_id"],
-        "image": images,
+        **images,
         "error": np.array(errors, dtype=object),
         "crc": checksums,
     }

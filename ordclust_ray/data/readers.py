@@ -8,7 +8,6 @@ row of the sorted Parquet files, line of the CSV, place among the sorted files o
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from glob import has_magic
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
-from PIL import Image
 
 from ordclust_ray.config import DIGITS, ImagesConfig, InputError
+from ordclust_ray.data.images import as_png
 
 ROWS_A_READ = 512
 IMAGES_A_TASK = 64
@@ -96,14 +95,8 @@ def read_digits(config: ImagesConfig) -> Source:
     _require_columns(list(config.columns.values()), list(known.columns), DIGITS)
     manifest = _renamed(known, config.columns)
     manifest["source"] = [f"digits#{i}" for i in known.index]
-    table = pa.table({"instance_id": np.arange(len(pixels)), "encoded": [_png(image) for image in pixels]})
+    table = pa.table({"instance_id": np.arange(len(pixels)), "encoded": [as_png(image) for image in pixels]})
     return Source(manifest, lambda: ray.data.from_arrow(table).repartition(4))
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def read_parquet(files: list[Path], config: ImagesConfig) -> Source:

@@ -52,8 +52,8 @@ def run_figures(
     yield "rank_histograms", drc.rank_histograms(all_ranks, assignments["cluster"].to_numpy(), num_clusters=k)
     yield "clustering", drc.clustering_curves([record for record in history if "centroid_affinity" in record])
     with torch.no_grad():
-        h = encode(estimator.orid, torch.from_numpy(pictures[:MAP_POINTS]))
-        order, identity = (part.numpy() for part in estimator.orid.split(h))
+        h = encode(estimator.networks.orid, torch.from_numpy(pictures[:MAP_POINTS]))
+        order, identity = (part.numpy() for part in estimator.networks.orid.split(h))
         for name, features in (("order", order), ("identity", identity)):
             title = f"t-SNE of the {name} features"
             shown = len(features)
@@ -65,8 +65,8 @@ def run_figures(
 
 def _reconstructions(estimator: RankEstimator, pictures: NDArray[np.uint8], h: torch.Tensor) -> Figure:
     """Decoded from the whole features, from the identity's half alone, and from the order's."""
-    of_order = torch.arange(h.shape[1]) < estimator.orid.order_dim
-    decoded = (to_uint8(estimator.orid.decoder(part)).numpy() for part in (h, h * ~of_order, h * of_order))
+    of_order = torch.arange(h.shape[1]) < estimator.networks.orid.order_dim
+    decoded = (to_uint8(estimator.networks.orid.decoder(part)).numpy() for part in (h, h * ~of_order, h * of_order))
     return drc.reconstructions(pictures, *decoded)
 
 
@@ -78,11 +78,11 @@ def _order_transfer(
     givers = by_rank[np.linspace(0, len(by_rank) - 1, SHOWN).round().astype(int)]
     keepers = np.setdiff1d(np.arange(len(h)), givers)[: SHOWN // 2]
     keepers = keepers if len(keepers) else givers[:1]  # fewer images than there are givers
-    dim = estimator.orid.order_dim
+    dim = estimator.networks.orid.order_dim
     mixed = torch.cat(
         [h[givers, :dim].repeat(len(keepers), 1), h[keepers, dim:].repeat_interleave(len(givers), 0)], dim=1
     )
-    decoded = to_uint8(estimator.orid.decoder(mixed)).numpy()
+    decoded = to_uint8(estimator.networks.orid.decoder(mixed)).numpy()
     grid = decoded.reshape(len(keepers), len(givers), *decoded.shape[1:])
     return drc.order_transfer(pictures[keepers], pictures[givers], grid)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.core import baselines, metrics
 from ordclust_ray.data.prepare import TEST, TRAIN, Prepared, group_codes
-from ordclust_ray.reports.results import Results
+from ordclust_ray.reports.results import Results, rank_measures
 
 BASELINE_IMAGES = 5_000
 """The pixel baselines see at most this many training images."""
@@ -40,13 +40,13 @@ def evaluate(
     limit, k = config.rank.cumulative_score_at, config.clustering.num_clusters
     train_ranks = ranks[prepared.manifest["split"] == TRAIN].to_numpy()
     median = np.full(len(truth), baselines.median_rank(train_ranks, prepared.rank_levels))
-    ours = _rank_measures(estimates["estimate"].to_numpy(dtype=float), truth, limit)
+    ours = rank_measures(estimates["estimate"].to_numpy(dtype=float), truth, limit)
     pixel_truth = ranks[images["test_ids"]].to_numpy()
     nearest = baselines.nearest_pixels(images["train"], ranks[images["train_ids"]].to_numpy(), images["test"])
     measures = {
         "DRC-ORID": ours,
-        "median": _rank_measures(median, truth, limit),
-        "nearest in pixels": _rank_measures(nearest, pixel_truth, limit),
+        "median": rank_measures(median, truth, limit),
+        "nearest in pixels": rank_measures(nearest, pixel_truth, limit),
     }
     if k > 1:
         ours["CA"] = metrics.centroid_affinity(centroids)
@@ -61,14 +61,6 @@ def evaluate(
                 measures[method]["NMI"] = group_nmi(clusters, prepared)
                 measures[method]["NMI above lowest rank"] = group_nmi(clusters, prepared, above_lowest=True)
     return Results(measures, np.bincount(assignments.to_numpy(), minlength=k).tolist())
-
-
-def _rank_measures(estimates: np.ndarray, truth: np.ndarray, limit: float) -> dict[str, float]:
-    return {
-        "MAE": metrics.mean_absolute_error(estimates, truth),
-        f"CS at {limit:g}": metrics.cumulative_score(estimates, truth, limit),
-        "accuracy": metrics.accuracy(estimates, truth),
-    }
 
 
 def group_nmi(clusters: pd.Series, prepared: Prepared, *, above_lowest: bool = False) -> float:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from ordclust_ray.core import metrics
 
 RESULTS = "results.json"
 
@@ -40,8 +43,17 @@ class Results:
             for name, value in values.items()
         }
 
-    def table(self) -> str:
+    def table(self, decimals: int = 3) -> str:
         """Methods across, measures down, for a terminal."""
-        frame = pd.DataFrame(self.measures).map(lambda value: "-" if np.isnan(value) else f"{value:.3f}")
+        frame = pd.DataFrame(self.measures).map(lambda value: "-" if np.isnan(value) else f"{value:.{decimals}f}")
         sizes = ", ".join(map(str, self.cluster_sizes))
         return f"{frame.to_string()}\ncluster sizes: {sizes}" + (f"\n{self.note}" if self.note else "")
+
+
+def rank_measures(estimates: NDArray[np.float64], truth: NDArray[np.float64], limit: float) -> dict[str, float]:
+    """MAE, CS up to a limit, and accuracy of estimated ranks."""
+    return {
+        "MAE": metrics.mean_absolute_error(estimates, truth),
+        f"CS at {limit:g}": metrics.cumulative_score(estimates, truth, limit),
+        "accuracy": metrics.accuracy(estimates, truth),
+    }

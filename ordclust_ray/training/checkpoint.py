@@ -15,12 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 SAFE = "safetensors"
-TRAINING, CLUSTERS, HISTORY, REFERENCES = (
-    "training.pt",
-    "clusters.safetensors",
-    "history.json",
-    "references.safetensors",
-)
+TRAINING, CLUSTERS, HISTORY = "training.pt", "clusters.safetensors", "history.json"
 
 
 def save_training(folder: Path, state: dict[str, Any], history: list[dict[str, Any]], centroids: Tensor | None) -> None:
@@ -76,11 +71,6 @@ def restore(folder: Path, device: torch.device | str = "cpu") -> Restored:
     columns = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
     order = torch.argsort(columns["instance_ids"])
     return Restored(*restore_training(folder, device), {name: column[order] for name, column in columns.items()})
-
-
-def load_references(folder: Path) -> dict[str, Tensor]:
-    """The reference candidates of a run's last checkpoint: `instance_ids` (K, M, P), `order`, `identity` features."""
-    return load_file(folder / REFERENCES)
 
 
 def save_bank(folder: Path, first: int, rows: Tensor) -> None:

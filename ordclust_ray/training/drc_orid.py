@@ -19,7 +19,7 @@ from ordclust_ray.config import DrcConfig, RankConfig
 from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized_mutual_information
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.orid_losses import METRICS
-from ordclust_ray.core.pairs import PairSampler
+from ordclust_ray.core.references import own_and_margin
 from ordclust_ray.core.repulsive_kmeans import Clustering, centroid_rule, floor_size, repulsive_kmeans
 from ordclust_ray.core.shard import Shard
 from ordclust_ray.core.starts import kmeans_on_sample
@@ -33,8 +33,8 @@ from ordclust_ray.training.epochs import (
     steps_a_pool,
     synchronise_buffers,
 )
-from ordclust_ray.training.orid import OridTrainer, base_batches, extract_features
-from ordclust_ray.training.references import select_references
+from ordclust_ray.training.orid import OridTrainer, extract_features
+from ordclust_ray.training.pair_batches import pair_batches
 
 
 class TrainingData(Protocol):
@@ -177,15 +177,9 @@ class DrcOrid:
 
     def _steps(self, generator: torch.Generator) -> Iterator[Tensor]:
         centroids = None if self.centroids is None else self.centroids.float()
-        for pool in self.data.pools():
-            clusters = self.assignments[pool.rows]
-            sampler = PairSampler(self.data.levels[pool.rows], clusters, *self._similar)
-            bases = base_batches(len(pool.rows), self.data.bases_a_pool, self._batch_size, generator)
-            for base in bases:
-                reference, order = sampler.draw(base, generator)
-                both = torch.cat([base, reference])
-                own = None if centroids is None else centroids[clusters[both]]
-                yield self.trainer.step(pool.images[both], order, own)
+        batches = pair_batches(self.data, self.assignments, self._similar, self._batch_size, generator)
+        for images, order, clusters in batches:
+            yield self.trainer.step(images, order, None if centroids is None else centroids[clusters])
 
     @property
     def _steps_an_epoch(self) -> int:
@@ -261,13 +255,14 @@ class DrcOrid:
         total = all_reduce_sum(torch.from_numpy(table).to(self.trainer.device))
         return normalized_mutual_information(total.cpu().numpy())
 
-    def conclude(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """After the last epoch: similarity of each instance to its centroid (N,), and the reference candidates.
+    def conclude(self) -> dict[str, Tensor]:
+        """After the last epoch: `similarities` of each instance to its centroid (N,), and `margins` (N,).
 
-        Without clusters (k = 1) the mean direction of all instances becomes the only centroid. With clusters the last
-        record gets `plain_centroid_affinity`, that of spherical k-means on the same features.
+        A margin is what the similarity is above that to the best other centroid; below 0 where the floor moved the
+        instance, NaN at k = 1. There, without clusters, the mean direction of all instances becomes the only centroid.
+        With clusters the last record gets `plain_centroid_affinity`, that of spherical k-means on the same features.
         """
-        order, identity = self.features()
+        _, identity = self.features()
         if self.centroids is None:
             mean = all_reduce_sum(identity.double().sum(dim=0, keepdim=True))
             self.centroids = torch.nn.functional.normalize(mean, dim=1)
@@ -275,14 +270,5 @@ class DrcOrid:
             engine = self._engine(identity)
             plain = self._clustered(engine, self._kmeans_start(engine), repulsion=0.0, fraction=0.0)
             self.history[-1]["plain_centroid_affinity"] = centroid_affinity(plain.centroids)
-        similarities = (identity * self.centroids.float()[self.assignments]).sum(dim=1)
-        references = select_references(
-            similarities,
-            self.assignments,
-            self.data.levels,
-            self.data.instance_ids,
-            {"order": order, "identity": identity},
-            shape=(len(self.centroids), len(self.problem.first_similar), self.config.rank.references),
-            gather=all_gather,
-        )
-        return similarities, references
+        similarities, margins = own_and_margin(identity, self.centroids.float(), self.assignments)
+        return {"similarities": similarities, "margins": margins}

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray.train
-from safetensors.torch import save_file
 
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.progress import Monitor
-from ordclust_ray.training.checkpoint import REFERENCES, restore, save_shard, save_training
+from ordclust_ray.training.checkpoint import restore, save_shard, save_training
 from ordclust_ray.training.drc_orid import DrcOrid, Problem
 from ordclust_ray.training.epochs import DivergedError, ignore_step
 from ordclust_ray.training.orid import OridTrainer
@@ -69,15 +68,13 @@ def _start(job: TrainJob) -> DrcOrid:
 
 
 def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:
-    """Checkpoints the epoch, a barrier over all workers; the last one with references and similarities."""
+    """Checkpoints the epoch, a barrier over all workers; the last one with the similarities to the centroids."""
     rank = ray.train.get_context().get_world_rank()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         columns = {"instance_ids": model.data.instance_ids, "assignments": model.assignments}
         if final:
-            columns["similarities"], references = model.conclude()
-            if rank == 0:
-                save_file(references, folder / REFERENCES)
+            columns |= model.conclude()
         save_shard(folder, rank, columns)
         if rank == 0:
             save_training(folder, model.trainer.state_dict(), model.history, model.centroids)

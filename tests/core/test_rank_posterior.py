@@ -9,8 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ordclust_ray.core import rank_posterior as posteriors
 from ordclust_ray.core.order import Order, RankScale, similar_levels
-from ordclust_ray.core.rank_posterior import level_likelihoods, map_level, rank_posterior
+from ordclust_ray.core.rank_posterior import credible_interval, entropy, level_likelihoods
+from ordclust_ray.core.rank_rules import map_level
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=80)
 AGES = np.arange(16.0, 78.0)
@@ -36,6 +38,11 @@ def perfect_comparisons(first: Tensor, last: Tensor) -> Tensor:
 
 def all_present(instances: int, levels: int) -> Tensor:
     return torch.ones(instances, levels, dtype=torch.bool)
+
+
+def rank_posterior(said: Tensor, present: Tensor, likelihoods: Tensor) -> Tensor:
+    """With one reference of each level."""
+    return posteriors.rank_posterior(said[:, :, None], present[:, :, None], likelihoods)
 
 
 def exact_posterior(
@@ -211,3 +218,49 @@ def test_top_of_a_smooth_posterior_is_not_a_tie(num_levels: int, tolerance: floa
     present, likelihoods = all_present(num_levels, num_levels), level_likelihoods(first, last)
     expected = rank_posterior(said, present, likelihoods.double()).argmax(dim=1)
     assert map_level(rank_posterior(said.float(), present, likelihoods)).tolist() == expected.tolist()
+
+
+def test_every_reference_counts_as_much_as_another() -> None:
+    """Two references of the first level and one of the second: a third of the posterior from each."""
+    likelihoods = level_likelihoods(*edges_of(np.arange(2.0), 0.0))
+    said = torch.tensor([[[[0.9, 0.1, 0.0], [0.5, 0.5, 0.0]], [[0.0, 0.2, 0.8], [9.0, 9.0, 9.0]]]])
+    present = torch.tensor([[[True, True], [True, False]]])
+    expected = torch.tensor([[0.1 + 0.5 + 0.8, 0.9 + 0.5 + 0.2]]) / 3
+    torch.testing.assert_close(posteriors.rank_posterior(said, present, likelihoods), expected)
+
+
+def test_without_any_mass_nothing_is_known() -> None:
+    """The only reference has the lowest of four ranks, and the comparator is sure that the image has a lower one."""
+    likelihoods = level_likelihoods(*edges_of(np.arange(4.0), 0.0))
+    said = torch.tensor([[[0.0, 0.0, 1.0]]]).expand(1, 4, 3)
+    posterior = rank_posterior(said, torch.tensor([[True, False, False, False]]), likelihoods)
+    assert posterior.tolist() == [[0.0] * 4]
+    assert map_level(posterior).tolist() == [0]
+    assert float(entropy(posterior)) == pytest.approx(np.log(4))
+    assert credible_interval(posterior, 0.9).tolist() == [[0, 3]]
+
+
+def test_a_single_rank_is_certain() -> None:
+    likelihoods = level_likelihoods(*edges_of(np.array([7.0]), 1.0))
+    posterior = rank_posterior(torch.tensor([[[0.2, 0.5, 0.3]]]), all_present(1, 1), likelihoods)
+    torch.testing.assert_close(posterior, torch.tensor([[0.5]]))  # greater and less are empty
+    assert float(entropy(posterior)) == 0
+    assert credible_interval(posterior, 0.9).tolist() == [[0, 0]]
+
+
+@PROPERTY
+@given(
+    values=st.lists(st.integers(0, 16), min_size=1, max_size=9).filter(any), mass=st.sampled_from([0.3, 0.5, 0.9, 1.0])
+)
+def test_interval_is_the_shortest_that_holds_the_mass(values: list[int], mass: float) -> None:
+    total = sum(values)
+    spans = [(a, b) for a in range(len(values)) for b in range(a, len(values))]
+    holding = [
+        (a, b) for a, b in spans if Fraction(sum(values[a : b + 1]), total) >= Fraction(mass) - Fraction(1, 10**6)
+    ]
+    best = min(holding, key=lambda span: (span[1] - span[0], -sum(values[span[0] : span[1] + 1]), span[0]))
+    assert credible_interval(torch.tensor([values]).float() / 7, mass).tolist() == [list(best)]
+
+
+def test_entropy_by_hand() -> None:
+    assert entropy(torch.tensor([[0.25, 0.25, 0.0]])).tolist() == pytest.approx([np.log(2)])

@@ -2,14 +2,13 @@
 
 from typing import TypeAlias
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ordclust_ray.core.references import most_typical, nearest_candidates
+from ordclust_ray.core.references import most_typical, nearest_candidates, own_and_margin
 
 PROPERTY = settings(deadline=None, database=None, derandomize=True, max_examples=80)
 Instance: TypeAlias = tuple[float, int, int, int]
@@ -71,19 +70,6 @@ def test_most_typical_is_the_head_of_a_sort(instances: list[Instance], limit: in
         assert expected[instance[1:3]][place] == instance
 
 
-@PROPERTY
-@given(instances=populations(), limit=st.integers(1, 4), shards=st.integers(1, 5), seed=st.integers(0, 99))
-def test_selection_from_pooled_selections_is_that_of_all(
-    instances: list[Instance], limit: int, shards: int, seed: int
-) -> None:
-    deal = np.random.default_rng(seed).integers(0, shards, len(instances)).tolist()
-    pooled = []
-    for shard in range(shards):
-        own = [instance for instance, s in zip(instances, deal, strict=True) if s == shard]
-        pooled += [instance for instance, _ in selected(own, 4, limit)]
-    assert selected(pooled, 4, limit) == selected(instances, 4, limit)
-
-
 def test_a_limit_above_the_members_takes_them_all() -> None:
     instances = [(0.5, 0, 0, 1), (0.6, 0, 0, 2)]
     assert selected(instances, num_levels=1, limit=10) == [((0.6, 0, 0, 2), 0), ((0.5, 0, 0, 1), 1)]
@@ -95,34 +81,32 @@ def test_no_instances_no_references() -> None:
 
 def test_nearest_candidates_by_hand() -> None:
     empty = -torch.inf
-    similarities = torch.tensor(
-        [  # two instances, two clusters, two levels, three places
-            [[[0.1, 0.9, 0.3], [0.2, empty, empty]], [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]],
-            [[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]], [[-0.5, -0.2, -0.4], [empty, empty, empty]]],
-        ]
-    )
-    values, places = nearest_candidates(similarities, torch.tensor([0, 1]))
-    torch.testing.assert_close(values, torch.tensor([[0.9, 0.2], [-0.2, empty]]))
-    assert places[0].tolist() == [1, 0]
-    assert int(places[1, 0]) == 1
+    similarities = torch.tensor([[[0.1, 0.9, 0.3], [0.2, empty, empty]], [[-0.5, -0.2, -0.4], [empty] * 3]])
+    values, places = nearest_candidates(similarities, 2)
+    torch.testing.assert_close(values, torch.tensor([[[0.9, 0.3], [0.2, empty]], [[-0.2, -0.4], [empty] * 2]]))
+    assert places[0, 0].tolist() == [1, 2]
+    assert int(places[0, 1, 0]) == 0
+    assert places[1, 0].tolist() == [1, 2]
+    assert nearest_candidates(similarities, 9)[0].shape == (2, 2, 3)
 
 
-@pytest.mark.parametrize("places", [1, 4])
-def test_nearest_candidates_by_loops(places: int) -> None:
-    B, K, M = 9, 3, 5
-    generator = torch.Generator().manual_seed(places)
-    similarities = torch.rand(B, K, M, places, generator=generator) * 2 - 1
-    similarities[torch.rand(B, K, M, places, generator=generator) < 0.3] = -torch.inf
-    clusters = torch.randint(0, K, (B,), generator=generator)
-    values, indices = nearest_candidates(similarities, clusters)
-    for b in range(B):
-        for level in range(M):
-            own = similarities[b, int(clusters[b]), level].tolist()
-            assert values[b, level] == max(own)
-            assert own[int(indices[b, level])] == max(own)
+@pytest.mark.parametrize("references", [1, 3])
+def test_nearest_candidates_by_sorting(references: int) -> None:
+    generator = torch.Generator().manual_seed(references)
+    similarities = torch.rand(9, 5, 4, generator=generator) * 2 - 1
+    similarities[torch.rand(9, 5, 4, generator=generator) < 0.3] = -torch.inf
+    values, places = nearest_candidates(similarities, references)
+    for b in range(9):
+        for level in range(5):
+            own = similarities[b, level].tolist()
+            assert values[b, level].tolist() == sorted(own, reverse=True)[:references]
+            assert [own[place] for place in places[b, level].tolist()] == values[b, level].tolist()
 
 
-def test_first_place_wins_a_tie() -> None:
-    """Places are ordered by typicality, so the more typical of two equals is the reference."""
-    similarities = torch.tensor([0.3, 0.8, 0.8, 0.1]).view(1, 1, 1, 4)
-    assert nearest_candidates(similarities, torch.tensor([0]))[1].tolist() == [[1]]
+def test_margin_by_hand() -> None:
+    """The third one was moved by the floor: another centroid is nearer."""
+    features = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
+    own, margin = own_and_margin(features, torch.eye(2), torch.tensor([0, 1, 0]))
+    torch.testing.assert_close(own, torch.tensor([1.0, 0.8, 0.6]))
+    torch.testing.assert_close(margin, torch.tensor([1.0, 0.2, -0.2]))
+    assert own_and_margin(features, torch.eye(2)[:1], torch.tensor([0, 0, 0]))[1].isnan().all()

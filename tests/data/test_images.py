@@ -280,8 +280,10 @@ def test_batch_keeps_every_row_in_place() -> None:
         encoded(Image.new("RGB", (17, 16)), "PNG"),
     ]
     batch = {"instance_id": np.array([7, 3, 11, 0, 2]), "encoded": np.array(files, dtype=object)}
-    decoded = decode_batch(batch, size=16, max_pixels=256)
-    assert set(decoded) == {"instance_id", "image", "error", "crc"}
+    decoded = decode_batch(batch, {"image": 16, "compared": 20}, max_pixels=256)
+    assert set(decoded) == {"instance_id", "image", "compared", "error", "crc"}
+    assert decoded["compared"].shape == (5, 20, 20, 3)
+    assert decoded["compared"].any(axis=(1, 2, 3)).tolist() == decoded["image"].any(axis=(1, 2, 3)).tolist()
     assert decoded["crc"].tolist() == [zlib.crc32(file) for file in files]
     assert decoded["instance_id"].tolist() == [7, 3, 11, 0, 2]
     assert decoded["image"].shape == (5, 16, 16, 3)

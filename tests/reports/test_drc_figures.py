@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from ordclust_ray.data.prepare import Prepared
-from ordclust_ray.estimation import estimate_ranks, save_estimator
+from ordclust_ray.estimation import estimate_ranks
+from ordclust_ray.models import save_estimator, save_networks
 from ordclust_ray.reports.drc_figures import run_figures
 from ordclust_ray.reports.drc_table import sample_images
 
@@ -26,7 +27,8 @@ NAMES = [
 def estimates(trained: Trained, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The estimates of the held-out images, as files."""
     folder = tmp_path_factory.mktemp("estimates")
-    save_estimator(folder / "model", trained.estimator, trained.config)
+    save_networks(folder / "model", trained.estimator.networks, trained.config, comparator=None)
+    save_estimator(folder / "model", trained.estimator)
     estimate_ranks(prepared.test, folder / "model", folder / "estimates")
     return folder / "estimates"
 

@@ -1,0 +1,113 @@
+"""References of a run's clusters, and the whole model: `python jobs/select_references.py --model RUN`."""
+
+import gc
+import sys
+from pathlib import Path
+
+from cli import parse, stop
+
+from ordclust_ray.config import SelectConfig
+
+RECIPES = {"default": SelectConfig}
+
+if __name__ == "__main__":
+    parse(RECIPES, "default", sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
+
+import numpy as np
+import pandas as pd
+
+from ordclust_ray.config import DrcConfig, InputError
+from ordclust_ray.core.rank_estimator import RankNetworks
+from ordclust_ray.data.decoded import decoded_stream
+from ordclust_ray.data.prepare import TRAIN
+from ordclust_ray.finished import FinishedRun, find_run, open_again, open_origin, remember_origin, system_of
+from ordclust_ray.models import MODEL, RANKS, load_networks, save_networks, sizes_of
+from ordclust_ray.references import Comparison, add_references, choose_candidates, list_candidates
+from ordclust_ray.reports.results import RESULTS, Results
+from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.serving import OUTPUTS, input_example
+from ordclust_ray.tracking import Tracker
+from ordclust_ray.training.comparator_weights import describe_comparator, load_comparator
+
+FREE = ("path",)
+
+
+def main(arguments: list[str]) -> None:
+    _, config = parse(RECIPES, "default", arguments)
+    name = name_of(config.run, "references")
+    try:
+        origin = find_run(config.model, "model", config.run)
+        drc = open_origin(origin, "model", config.path)
+        with opened(config.run, name, kept(config, FREE)) as (folder, tracker):
+            output = folder / "results"
+            if tracker.finished and (output / RESULTS).exists():
+                print(f"run {name} is finished; its results:")
+            else:
+                start_ray()
+                write_once(folder / SETTINGS, kept(config, FREE))
+                remember_origin(folder, drc)
+                with recorded(tracker, config.flat()):
+                    run(config, origin, drc, tracker, output)
+            print(f"\n{Results.read(output).table(decimals=0)}\n\nresults: {output}")
+            print(f"MLflow:  {tracker.where()}   (run {name})", flush=True)
+    except InputError as error:
+        stop(str(error))
+    except KeyboardInterrupt:
+        stop("interrupted")
+
+
+def run(config: SelectConfig, origin: Path, drc: FinishedRun[DrcConfig], tracker: Tracker, output: Path) -> None:
+    """Chooses the references, encodes them, and leaves lists and the whole model in a folder and in MLflow."""
+    source, assigned = open_again(drc), drc.assignments()
+    members = assigned[assigned["split"] == TRAIN]
+    levels = np.unique(members["rank"].to_numpy())
+    centroids = np.stack(pd.read_parquet(drc.results / "centroids.parquet")["centroid"].to_list())
+    candidates = choose_candidates(members, len(centroids), levels, config.candidates)
+    chosen, absent = list_candidates(candidates, members, levels)
+    output.mkdir(exist_ok=True)
+    comparison = write_networks(config, origin, drc, levels, output / MODEL)
+    wanted = np.isin(np.arange(len(source.manifest)), candidates)
+    images = decoded_stream(source, sizes_of(output / MODEL), drc.config.data.max_pixels, wanted)
+    add_references(images, output / MODEL, candidates, centroids, comparison)
+    chosen.assign(source=source.manifest.loc[chosen["instance_id"], "source"].to_numpy()).to_parquet(
+        output / "references.parquet"
+    )
+    absent.to_csv(output / "absent_ranks.csv", index=False)
+    results = summary(candidates, members)
+    tracker.metrics({"references": float(len(chosen)), "absent_ranks": float(len(absent))})
+    tracker.model(output / MODEL, input_example(output / MODEL), OUTPUTS[RANKS], config.run.experiment)
+    results.write(output)
+    tracker.artifacts(output)
+
+
+def write_networks(
+    config: SelectConfig, origin: Path, drc: FinishedRun[DrcConfig], levels: np.ndarray, model: Path
+) -> Comparison:
+    """ORID, and the comparator where the model is one's run, into the model's folder; how they compare ranks."""
+    orid, results = load_networks(drc.results / MODEL).orid, origin / "results"
+    if system_of(origin) == RANKS:
+        save_networks(model, RankNetworks(orid), drc.config, comparator=None)
+        return Comparison(levels, drc.config.rank.tolerance, drc.config.rank.scale, config)
+    found = describe_comparator(results)
+    tolerance, scale = found.pop("tolerance"), found.pop("scale")
+    save_networks(model, RankNetworks(orid, load_comparator(results)), drc.config, comparator=found)
+    return Comparison(levels, tolerance, scale, config)
+
+
+def summary(candidates: np.ndarray, members: pd.DataFrame) -> Results:
+    """Of each cluster: how many ranks have references, how many have none, and candidates in all."""
+    present = np.asarray((candidates >= 0).any(axis=2))
+    measures = {
+        f"cluster {j}": {
+            "ranks": float(present[j].sum()),
+            "absent ranks": float((~present[j]).sum()),
+            "candidates": float((candidates[j] >= 0).sum()),
+        }
+        for j in range(len(candidates))
+    }
+    return Results(measures, np.bincount(members["cluster"].astype(int), minlength=len(candidates)).tolist())
+
+
+if __name__ == "__main__":
+    gc.freeze()
+    main(sys.argv[1:])
