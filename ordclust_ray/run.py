@@ -23,7 +23,9 @@ SETTINGS, DATA = "config.json", "data.json"
 
 
 def start_ray() -> None:
-    """Joins the cluster that the environment names, else starts a local one; only warnings show."""
+    """Joins the cluster that the environment names, else starts a local one, once; only warnings show."""
+    if ray.is_initialized():
+        return
     ray.init(logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -56,7 +56,7 @@ class ServedModel:
 
         Returns:
             A row an image, the columns of `OUTPUTS`. Of a broken image only `error` says something: the cluster is -1,
-            the numbers are NaN, the posterior is 0.
+            and all else None, for JSON has no NaN.
         """
         encoded = images[INPUT].to_list()
         parts = [self._batch(encoded[start : start + BATCH]) for start in range(0, len(encoded), BATCH)]
@@ -68,11 +68,12 @@ class ServedModel:
         pixels = [torch.from_numpy(decoded[name]) for name in self._sizes]
         broken = decoded["error"] != ""
         columns = self._estimates(pixels) if self._ranks else self._assignments(pixels)
-        for name, values in columns.items():
-            values[broken] = -1 if name == "cluster" else 0 if values.ndim == 2 else np.nan
-        frame = {name: list(values) if values.ndim == 2 else values for name, values in columns.items()}
-        outputs = list(OUTPUTS[self.description["system"]])
-        return pd.DataFrame({**frame, "error": decoded["error"]})[outputs]
+        frame = pd.DataFrame({name: values.tolist() for name, values in columns.items()})
+        if broken.any():
+            frame = frame.astype(object)
+            frame[broken] = None
+            frame["cluster"] = np.where(broken, -1, columns["cluster"])
+        return frame.assign(error=decoded["error"])[list(OUTPUTS[self.description["system"]])]
 
     def _estimates(self, pixels: list[torch.Tensor]) -> dict[str, np.ndarray]:
         assert self._ranks is not None

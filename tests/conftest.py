@@ -32,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_readme.py",
         "test_train_drc.py",
         "test_train_comparator.py",
+        "test_whole_path.py",
         "test_train_idfd.py",
         "test_export_clusters.py",
         "test_planted.py",
@@ -57,7 +58,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     """
     if any("raylet" in (process.info["name"] or "") for process in psutil.process_iter(["name"])):
         pytest.skip("another Ray runs on this machine, and `ray stop` would end it")
-    exports = (line.removeprefix("export ").split("=") for line in job.README_COMMANDS if line.startswith("export "))
+    exports = (
+        line.removeprefix("export ").split("=") for line in job.README_COMMANDS if line.startswith("export RAY_")
+    )
     env = {key: value for key, value in job.environment().items() if key != "RAY_ADDRESS"}
     env |= {"HOME": str(tmp_path_factory.mktemp("home")), **dict(exports)}
     job.shell(job.readme("ray get-auth-token"), env)

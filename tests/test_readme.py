@@ -54,6 +54,13 @@ def test_every_command_is_known_here() -> None:
         ".venv/bin/python jobs/train_idfd.py",
         "python jobs/train_idfd.py small",
         "python jobs/predict.py",
+        "python jobs/train_comparator.py",
+        "python jobs/select_references.py",
+        "python jobs/estimate_ranks.py",
+        "python jobs/export_clusters.py",
+        "export MLFLOW_TRACKING_URI",
+        "mlflow models serve",
+        "curl ",
         *exports,
         "ray ",
         "mlflow ui",
@@ -154,16 +161,18 @@ def test_clusters_without_labels_and_of_new_images(cluster: dict[str, str], tmp_
     assert "60 images, 1 broken; 10 clusters" in output
     assert re.search(r"neighbour in same cluster +[01]\.", output)
     assert "ACC" not in output
-    line = job.readme("python jobs/predict.py").replace("~", cluster["HOME"])
+    line = job.readme("python jobs/predict.py --model ~").replace("~", cluster["HOME"])
     line = line.replace("new_images", str(tmp_path / "new_images")).replace("new_clusters", str(tmp_path / "out"))
     assert f"61 images, 1 of them broken, are in {tmp_path / 'out'}" in job.shell(line, cluster)
     rows = pq.read_table(tmp_path / "out").to_pandas()
     assert sorted(rows["source"]) == sorted(map(str, (tmp_path / "new_images").glob("**/*.png")))
     assert rows[rows["cluster"] < 0]["source"].tolist() == [str(tmp_path / "new_images" / "7.png")]
     assert set(rows["cluster"]) <= set(range(-1, 10))
-    again = subprocess.run(line, shell=True, cwd=job.ROOT, env=cluster, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert re.fullmatch(r"error: --output '.*' holds files already; name another folder\n", again.stderr)
+    other = line.replace("my_images", "new_images").replace(str(tmp_path / "new_images"), str(tmp_path / "my_images"))
+    refused = subprocess.run(other, shell=True, cwd=job.ROOT, env=cluster, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "error: --output" in refused.stderr
+    assert "holds predictions of other images; name another folder" in refused.stderr
 
 
 @pytest.fixture(scope="module")

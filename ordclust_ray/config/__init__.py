@@ -1,5 +1,6 @@
 """Every setting of the jobs, once; command lines are made of these dataclasses, recipes return whole ones."""
 
+from ordclust_ray.config.analyse import AnalyseConfig
 from ordclust_ray.config.common import (
     DIGITS,
     MACHINES,
@@ -43,6 +44,7 @@ from ordclust_ray.config.idfd import (
 __all__ = [
     "DIGITS",
     "MACHINES",
+    "AnalyseConfig",
     "AugmentationConfig",
     "BankConfig",
     "ClusterFeaturesConfig",

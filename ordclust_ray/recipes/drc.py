@@ -35,6 +35,15 @@ def coffee() -> DrcConfig:
     )
 
 
+def retina() -> DrcConfig:
+    """RetinaMNIST, ranked by grade, in its own split, for a CPU. Needs --data.path."""
+    return replace(
+        small(),
+        data=DataConfig(path="retinamnist.parquet", image_size=32, rank_column="label", split_column="split"),
+        rank=RankConfig(cumulative_score_at=1.0),
+    )
+
+
 def small() -> DrcConfig:
     """Networks of a quarter of the paper's width at 32 pixels, for your own images on a CPU. Needs --data.path."""
     return DrcConfig(
@@ -49,4 +58,4 @@ def paper() -> DrcConfig:
     return DrcConfig(data=DataConfig(path="images"))
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (digits, coffee, small, paper)}
+RECIPES = {recipe.__name__: recipe for recipe in (digits, coffee, retina, small, paper)}

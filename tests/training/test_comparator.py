@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -92,7 +92,7 @@ def test_pairs_stay_within_clusters_and_pools_and_have_their_order() -> None:
     torch.manual_seed(0)
     data = Brightness(torch.randint(0, LEVELS, (60,)), torch.randint(0, 3, (60,)), num_pools=2)
     similar = [PROBLEM.first_similar, PROBLEM.last_similar]
-    seen, orders = 0, set()
+    seen, orders = 0, set[int]()
     for images, order, clusters in pair_batches(data, data.clusters, similar, 8, torch.Generator().manual_seed(0)):
         assert torch.equal(*clusters.chunk(2))
         assert torch.equal(order, relation(*((images[:, 0, 0, 0].int() - 20) // 40).chunk(2)))
@@ -117,7 +117,7 @@ def test_a_step_teaches_both_orders_of_a_pair() -> None:
     gradients = []
     for images, orders in ((torch.cat([x, y]), order), (torch.cat([y, x]), Order.LESS - order)):
         trainer = model().trainer
-        trainer.network.comparator.layers[2].p = 0.0  # dropout would tell the halves apart
+        trainer.network.comparator.layers[2] = nn.Identity()  # dropout would tell the halves apart
         trainer.step(images, orders, torch.Generator())
         gradients.append(torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None]))
     assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[0].norm()
