@@ -1,7 +1,7 @@
 """Ranks of a data set at several k and seeds, by ORID's own comparator and by a stronger one, beside the baselines.
 
-`python benchmarks/rank_tables.py RECIPE PATH [--k 1 2 4] [--seeds 0 1 2] [--storage FOLDER] [--flags "..."]`: each cell
-is `train_drc.py RECIPE`, `train_comparator.py small`, `select_references.py` and `estimate_ranks.py`; what is finished is
+`python benchmarks/rank_tables.py RECIPE PATH [--k 1 2 4] [--seeds 0 1 2] [--storage FOLDER] [--flags "..."]`: a cell is
+`train_drc.py RECIPE`, `train_comparator.py small`, `select_references.py` and `estimate_ranks.py`; what is finished is
 read, so that an interrupted table goes on. `--flags` go to `train_comparator.py`.
 """
 

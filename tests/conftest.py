@@ -32,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_readme.py",
         "test_train_drc.py",
         "test_train_comparator.py",
+        "test_analyse.py",
         "test_whole_path.py",
         "test_train_idfd.py",
         "test_export_clusters.py",

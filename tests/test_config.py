@@ -38,6 +38,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "rank.tolerance": (0, INFINITE),
     "rank.step": (0, INFINITE),
     "rank.references": (1, INFINITE),
+    "rank.candidates": (1, INFINITE),
+    "rank.credible_mass": (0.01, 1),
     "rank.cumulative_score_at": (0, INFINITE),
     "model.width": (0.01, 4),
     "model.order_dim": (1, INFINITE),

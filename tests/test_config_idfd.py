@@ -17,7 +17,6 @@ from ordclust_ray.config import (
     IdfdTrainingConfig,
     InputError,
     KMeansConfig,
-    PredictConfig,
     RunConfig,
     UnlabelledConfig,
 )
@@ -151,11 +150,3 @@ def test_the_paper_s_sets_have_the_paper_s_settings(recipe: str) -> None:
         "training.weight_decay": 5e-4,
     }  # fmt: skip
     assert {name: flat[name] for name in expected} == expected
-
-
-def test_predict_needs_three_things() -> None:
-    PredictConfig(model="a", path="b", output="c").require()
-    for name in ("model", "path", "output"):
-        given = dataclasses.replace(PredictConfig(model="a", path="b", output="c"), **{name: ""})  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=f"--{name} is missing; --model, --path and --output have to be given"):
-            given.require()
