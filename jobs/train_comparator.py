@@ -26,11 +26,11 @@ from ordclust_ray.config import MACHINES, ComparatorConfig, DrcConfig, RankConfi
 from ordclust_ray.core.image_comparator import ImageComparator
 from ordclust_ray.data.decoded import fingerprint
 from ordclust_ray.data.prepare import Prepared, open_checked
-from ordclust_ray.finished import FinishedRun, find_run, open_run, prepare_again
+from ordclust_ray.finished import FinishedRun, find_run, open_run, prepare_again, remember_origin
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.reports.comparator_table import evaluate
 from ordclust_ray.reports.results import Results
-from ordclust_ray.run import SETTINGS, kept, recorded, refuse_other_data, write_once, write_whole
+from ordclust_ray.run import SETTINGS, kept, recorded, refuse_other_data, write_once
 from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.checkpoint import restore_training
 from ordclust_ray.training.comparator_weights import load_weights, save_comparator
@@ -38,7 +38,6 @@ from ordclust_ray.training.comparator_worker import ComparatorJob, train_compara
 from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import fit
 
-DRC = "drc.json"
 FREE = {*MACHINES, "drc", "path"}
 """Settings that may change while a run goes on; that the clusters are the same is known from the data."""
 
@@ -76,7 +75,7 @@ def run(
         what="images, ranks, split or clusters",
     )
     write_once(folder / SETTINGS, kept(config, FREE))
-    write_whole(folder / DRC, {"folder": str(drc.folder)})
+    remember_origin(folder, drc)
     with recorded(tracker, {"recipe": recipe, **config.flat()}):
         checkpoint = train(config, drc.config, prepared, network, tracker, folder.name, use_gpu)
         return conclude(config, drc.config.rank, prepared, network, checkpoint, tracker, folder)
