@@ -23,7 +23,7 @@ from ordclust_ray.config import MACHINES, ClusteringConfig, DrcConfig, InputErro
 from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.data.decoded import decoded_stream
 from ordclust_ray.data.prepare import TEST, TRAIN, open_checked
-from ordclust_ray.estimation import collect, encode
+from ordclust_ray.estimation import encode
 from ordclust_ray.finished import FinishedRun, find_run, open_again, open_run, remember_origin
 from ordclust_ray.models import MODEL, load_networks, sizes_of
 from ordclust_ray.reports import analysis_table as analysis
@@ -115,7 +115,7 @@ def samples(config: AnalyseConfig, drc: FinishedRun[DrcConfig]) -> tuple[analysi
     chosen = np.zeros(len(source.manifest), dtype=bool)
     chosen[np.concatenate([train.index, test.index])] = True
     images = decoded_stream(source, sizes_of(model), drc.config.data.max_pixels, chosen)
-    features = collect(encode(images, model, int(chosen.sum())))
+    features = encode(images, model, int(chosen.sum()))
     return analysis.sample(features, train), analysis.sample(features, test)
 
 

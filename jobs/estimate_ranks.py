@@ -21,7 +21,7 @@ from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.data.decoded import decoded_stream
 from ordclust_ray.data.prepare import TEST, TRAIN
 from ordclust_ray.data.readers import Source
-from ordclust_ray.estimation import collect, encode, estimate_ranks
+from ordclust_ray.estimation import encode, estimate_ranks
 from ordclust_ray.finished import FinishedRun, find_run, open_again, open_origin, remember_origin
 from ordclust_ray.models import MODEL, describe_model, sizes_of
 from ordclust_ray.reports.estimates_table import evaluate, parts
@@ -88,7 +88,7 @@ def baseline_features(
     chosen[train_ids[order[: config.baseline_images]]] = True
     sizes = {"image": sizes_of(model)["image"]}  # of the stronger comparator there is nothing to be near to
     images = decoded_stream(source, sizes, drc.config.data.max_pixels, chosen)
-    return collect(encode(images, model, int(chosen.sum())))
+    return encode(images, model, int(chosen.sum()))
 
 
 def say_results(tracker: Tracker, output: Path) -> None:

@@ -17,7 +17,6 @@ if __name__ == "__main__":
     parse(RECIPES, DEFAULT, sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray is imported: it reads this once
 
-import numpy as np
 import ray
 import torch
 import training
@@ -25,7 +24,7 @@ import training
 from ordclust_ray.config import MACHINES, ComparatorConfig, DrcConfig, RankConfig
 from ordclust_ray.core.image_comparator import ImageComparator
 from ordclust_ray.data.decoded import fingerprint
-from ordclust_ray.data.prepare import Prepared, open_checked
+from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.finished import FinishedRun, find_run, open_run, prepare_again, remember_origin
 from ordclust_ray.progress import ProgressBar, Watcher
 from ordclust_ray.reports.comparator_table import evaluate
@@ -92,12 +91,9 @@ def begin(config: ComparatorConfig) -> ImageComparator:
 
 def prepare_clustered(drc: FinishedRun[DrcConfig], image_size: int) -> Prepared:
     """The images of a run with their clusters, as a column of the training rows and of the manifest."""
-    assigned = drc.assignments()["cluster"]
-    num_instances = max(len(open_checked(drc.config).manifest), assigned.index.max() + 1)  # the broken ones too
-    clusters = np.zeros(num_instances, dtype=np.int64)
-    clusters[assigned.index] = assigned
-    prepared = prepare_again(drc, image_size, {"cluster": clusters})
-    return replace(prepared, manifest=prepared.manifest.assign(cluster=assigned))
+    clusters = drc.assignments()[["cluster"]]
+    prepared = prepare_again(drc, image_size, clusters)
+    return replace(prepared, manifest=prepared.manifest.join(clusters))
 
 
 def train(

@@ -14,7 +14,7 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
-from ordclust_ray.actors import actors_for
+from ordclust_ray.actors import IMAGES_AN_ACTOR, actors_for
 from ordclust_ray.models import load_estimator, load_networks
 
 BATCH = 64
@@ -71,27 +71,28 @@ def _column(values: NDArray[Any], missing: NDArray[np.bool_]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, values.ravel(), mask=pa.array(missing))
 
 
-def encode(images: ray.data.Dataset, model: Path, num_images: int) -> ray.data.Dataset:
-    """Features of images, by actors: `instance_id`, `FEATURES`, `error`.
+def encode(images: ray.data.Dataset, model: Path, num_images: int) -> dict[str, NDArray[Any]]:
+    """Features of images, on the driver: `instance_id`, ascending, `FEATURES`, `error`.
 
     Args:
         images: decoded, in the sizes of `models.sizes_of`.
         model: folder of `models.save_networks`, readable from every machine.
         num_images: how many there are, about.
     """
-    return images.map_batches(
-        EncodeBatch,
-        fn_constructor_args=(str(model),),
-        batch_size=BATCH,
-        num_cpus=0.5,  # on a machine of one, reading needs the other half
-        **actors_for(num_images),
-        zero_copy_batch=True,
-    )
-
-
-def collect(features: ray.data.Dataset) -> dict[str, NDArray[Any]]:
-    """All rows of `encode` on the driver, in the order of the instance ids."""
-    batches = list(features.iter_batches(batch_format="numpy", batch_size=None))
+    actors = actors_for(num_images)
+    if num_images < IMAGES_AN_ACTOR and not actors["num_gpus"]:  # they are done before an actor has started
+        here = EncodeBatch(str(model))
+        batches = [here(batch) for batch in images.iter_batches(batch_size=BATCH, batch_format="numpy")]
+    else:
+        rows = images.map_batches(
+            EncodeBatch,
+            fn_constructor_args=(str(model),),
+            batch_size=BATCH,
+            num_cpus=0.5,  # on a machine of one, reading needs the other half
+            **actors,
+            zero_copy_batch=True,
+        )
+        batches = list(rows.iter_batches(batch_size=None, batch_format="numpy"))
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     order = np.argsort(columns["instance_id"])
     return {name: column[order] for name, column in columns.items()}

@@ -1,13 +1,11 @@
 """Finished runs, read back: what the jobs that come later go on from."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pandas as pd
-from numpy.typing import NDArray
 
 from ordclust_ray.config import DrcConfig, InputError, JobConfig, RunConfig
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
@@ -125,19 +123,21 @@ def open_again(drc: FinishedRun[DrcConfig]) -> Source:
 
 
 def prepare_again(
-    drc: FinishedRun[DrcConfig], image_size: int | None = None, more_columns: Mapping[str, NDArray] | None = None
+    drc: FinishedRun[DrcConfig], image_size: int | None = None, columns: pd.DataFrame | None = None
 ) -> Prepared:
     """The images of a run of DRC-ORID in the split that it had.
 
     Args:
         drc: the run.
         image_size: another side of the decoded images than the run's.
-        more_columns: see `data.prepare.prepare`.
+        columns: more ones of the training rows, integers by instance_id.
 
     Raises:
         InputError: they are others now.
     """
-    prepared = prepare(open_checked(drc.config), drc.config, image_size, more_columns)
+    source = open_checked(drc.config)
+    everyone = pd.DataFrame(columns, index=source.manifest.index).fillna(0).astype(int)
+    prepared = prepare(source, drc.config, image_size, {str(name): everyone[name].to_numpy() for name in everyone})
     known = json.loads((drc.folder / DATA).read_text())
     if prepared.fingerprint() != known["sha256"]:
         raise InputError(

@@ -15,7 +15,7 @@ from ordclust_ray.core.order import RankScale, similar_levels
 from ordclust_ray.core.rank_estimator import Grouped, RankEstimator, RankNetworks
 from ordclust_ray.core.rank_posterior import level_likelihoods
 from ordclust_ray.core.references import most_typical
-from ordclust_ray.estimation import collect, encode
+from ordclust_ray.estimation import encode
 from ordclust_ray.models import load_networks, save_estimator
 
 
@@ -115,7 +115,7 @@ def add_references(
         InputError: an image that cannot be read now.
     """
     wanted = np.unique(candidates[candidates >= 0])
-    features = collect(encode(images, model, len(wanted)))
+    features = encode(images, model, len(wanted))
     broken = features["error"] != ""
     if broken.any():
         row = int(broken.argmax())

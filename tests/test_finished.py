@@ -61,7 +61,7 @@ def test_no_run_at_all(tmp_path: Path) -> None:
 def test_a_run_is_read_back_with_its_data(folder: Path, small_config: DrcConfig) -> None:
     run = open_run(folder, DrcConfig, "drc")
     assert run.config == replace(small_config, run=replace(small_config.run, storage=run.config.run.storage))
-    again = prepare_again(run, image_size=20, more_columns={"cluster": np.arange(103) % 3})
+    again = prepare_again(run, image_size=20, columns=pd.DataFrame({"cluster": np.arange(103) % 3}))
     rows = again.train.take_batch(200)
     assert rows["image"].shape[1:] == (20, 20, 3)
     assert rows["cluster"].tolist() == (rows["instance_id"] % 3).tolist()

@@ -46,6 +46,7 @@ OTHER_COMPARATOR = (
     "Table 11: the paper trains its VGG16 comparator on each of the clusterings; here it is that of table 6, on the "
     "frozen order features."
 )
+UNEVEN_HALVES = "Whole features: order features, {:.2g} long in the mean, and identity features of length 1."
 ONE_CLUSTER = "k = 1: the run has no clusters, so tables 8 and 11 have no column of ours."
 
 
@@ -70,7 +71,7 @@ def sample(features: Mapping[str, NDArray], images: pd.DataFrame) -> Sample:
     """The usable ones of some images.
 
     Args:
-        features: all columns of `estimation.collect`.
+        features: all columns of `estimation.encode`.
         images: `rank`, and `group` where groups are known, by instance_id, ascending.
     """
     rows = np.isin(features["instance_id"], images.index) & (features["error"] == "")
@@ -236,7 +237,10 @@ def tables(measures: Mapping[str, Mapping[str, float]], run: DrcConfig) -> dict[
 def note(train: Sample, test: Sample, run: DrcConfig) -> str:
     """What a reader of the tables has to know."""
     ours = f"ours: {len(train.ranks)} training and {len(test.ranks)} held-out images of {run.data.path}"
-    return f"{ours}\n{OTHER_COMPARATOR if run.clustering.num_clusters > 1 else ONE_CLUSTER}"
+    if run.clustering.num_clusters == 1:
+        return f"{ours}\n{ONE_CLUSTER}"
+    length = float(train.encoded.order.norm(dim=1).mean())
+    return f"{ours}\n{OTHER_COMPARATOR}\n{UNEVEN_HALVES.format(length)}"
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -149,6 +149,16 @@ def test_comparators_tell_ranks_from_order_features_only() -> None:
     assert 0.2 < accuracy["identity feature"] < 0.45
 
 
+def test_note_says_what_the_tables_are_of() -> None:
+    train, test = planted(0, 40), planted(1, 10)
+    lines = analysis.note(train, test, RUN).splitlines()
+    assert lines[0] == "ours: 40 training and 10 held-out images of digits"
+    assert lines[1].startswith("Table 11: the paper trains its VGG16 comparator")
+    assert lines[2] == "Whole features: order features, 1 long in the mean, and identity features of length 1."
+    alone = analysis.note(train, test, replace(RUN, clustering=ClusteringConfig(num_clusters=1)))
+    assert alone.splitlines()[1:] == [analysis.ONE_CLUSTER]
+
+
 def test_sample_keeps_usable_images_in_the_order_of_their_ids() -> None:
     rows = np.arange(8, dtype=np.float32).reshape(4, 2)
     columns: dict[str, NDArray] = dict.fromkeys(("compared", "identity", "order"), rows)
