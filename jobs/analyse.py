@@ -5,7 +5,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from cli import parse, stop
+from cli import parse
 
 from ordclust_ray.config import AnalyseConfig
 
@@ -18,52 +18,40 @@ import numpy as np
 import pandas as pd
 import train_drc
 import training
+from following import Origin, follow
 
 from ordclust_ray.config import MACHINES, ClusteringConfig, DrcConfig, InputError
 from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.data.decoded import decoded_stream
 from ordclust_ray.data.prepare import TEST, TRAIN, open_checked
 from ordclust_ray.estimation import encode
-from ordclust_ray.finished import FinishedRun, find_run, open_again, open_run, remember_origin
+from ordclust_ray.finished import FinishedRun, find_run, open_again, open_run
 from ordclust_ray.models import MODEL, load_networks, sizes_of
 from ordclust_ray.reports import analysis_table as analysis
-from ordclust_ray.reports.results import RESULTS, Results
-from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.reports.results import Results
 from ordclust_ray.tracking import Tracker
 
 FREE = {*MACHINES, "path"}
 
 
 def main(arguments: list[str]) -> None:
-    _, config = parse(RECIPES, "default", arguments)
-    name = name_of(config.run, "analysis")
-    try:
-        drc = open_run(find_run(config.drc, "drc", config.run), DrcConfig, "drc", config.path)
-        with opened(config.run, name, kept(config, FREE)) as (folder, tracker):
-            output = folder / "results"
-            if tracker.finished and (output / RESULTS).exists():
-                print(f"run {name} is finished; its results:")
-            else:
-                start_ray()
-                write_once(folder / SETTINGS, kept(config, FREE))
-                remember_origin(folder, drc)
-                with recorded(tracker, config.flat()):
-                    run(config, drc, tracker, output)
-            say_results(tracker, output)
-    except InputError as error:
-        stop(str(error))
-    except KeyboardInterrupt:
-        stop(f"interrupted; continue with --run.name {name} and the same settings")
+    follow(parse(RECIPES, "default", arguments)[1], "analysis", open_drc, run, say, FREE)
 
 
-def run(config: AnalyseConfig, drc: FinishedRun[DrcConfig], tracker: Tracker, output: Path) -> None:
+def open_drc(config: AnalyseConfig) -> Origin:
+    """The run whose decomposition is tested."""
+    drc = open_run(find_run(config.drc, "drc", config.run), DrcConfig, "drc", config.path)
+    return drc.folder, drc
+
+
+def run(config: AnalyseConfig, origin: Origin, tracker: Tracker, output: Path) -> None:
     """Trains the variants, tests the run's features, and leaves tables and figures in a folder and in MLflow."""
-    output.mkdir(exist_ok=True)
+    _, drc = origin
     base, schedule = drc.config, {"epochs": config.comparator_epochs, "seed": config.run.seed}
     train, test = samples(config, drc)
     measures = {analysis.THIS: ranks_of(drc.results)}
     for variant, clustering in analysis.variants(base.clustering, config.k).items():
-        measures[variant] = train_variant(config, base, clustering, f"{output.parent.name}-{variant}")
+        measures[variant] = train_variant(config, base, clustering, output.parent.name, variant)
     measures |= analysis.feature_measures(train, test, base, **schedule)
     kinds = analysis.KINDS if base.clustering.num_clusters > 1 else ()
     clusters = {by: analysis.cluster_anew(train, by, base) for by in kinds}
@@ -82,8 +70,11 @@ def run(config: AnalyseConfig, drc: FinishedRun[DrcConfig], tracker: Tracker, ou
     tracker.artifacts(output)
 
 
-def train_variant(config: AnalyseConfig, base: DrcConfig, clustering: ClusteringConfig, name: str) -> dict[str, float]:
+def train_variant(
+    config: AnalyseConfig, base: DrcConfig, clustering: ClusteringConfig, analysis_name: str, variant_name: str
+) -> dict[str, float]:
     """Trains a run as the base, with other clusters, unless that was done; its measures of held-out ranks."""
+    name = f"{analysis_name}-{variant_name}"
     print(f"\nrun {name}: {clustering.num_clusters} clusters, repulsion {clustering.repulsion:g}", flush=True)
     variant = replace(
         base,
@@ -92,7 +83,11 @@ def train_variant(config: AnalyseConfig, base: DrcConfig, clustering: Clustering
         # An experiment of its own: else the newest model of the base's name would be a variant's.
         run=replace(config.run, name=name, seed=base.run.seed, experiment=f"{config.run.experiment}-variants"),
     )
-    training.train("variant", variant, open_checked, train_drc.run)
+    try:
+        training.train("variant", variant, open_checked, train_drc.run)
+    except SystemExit:  # the line before named the variant
+        print(f"the whole analysis goes on with --run.name {analysis_name}", file=sys.stderr)
+        raise
     return ranks_of(config.run.storage_path / name / "results")
 
 
@@ -119,13 +114,12 @@ def samples(config: AnalyseConfig, drc: FinishedRun[DrcConfig]) -> tuple[analysi
     return analysis.sample(features, train), analysis.sample(features, test)
 
 
-def say_results(tracker: Tracker, output: Path) -> None:
-    """The end of the output: the tables, what a reader has to know of them, and where everything is."""
+def say(output: Path) -> None:
+    """The tables, and what a reader has to know of them."""
     for name, title in analysis.TITLES.items():
         table = pd.read_csv(output / f"{name}.csv", index_col=0)
         print(f"\n{title}\n{analysis.as_text(table)}")
-    print(f"\n{Results.read(output).note}\n\nresults: {output}")
-    print(f"MLflow:  {tracker.where()}   (run {output.parent.name})", flush=True)
+    print(f"\n{Results.read(output).note}")
 
 
 if __name__ == "__main__":

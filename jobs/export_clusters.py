@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ordclust_ray.config import DIGITS, DrcConfig, IdfdConfig, InputError
-from ordclust_ray.data.readers import Source, open_source
+from ordclust_ray.data.readers import Source, open_source, refuse_among_images
 from ordclust_ray.finished import FinishedRun, find_run, open_run, system_of
 from ordclust_ray.reports.export import (
     GONE,
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         config.require()
         run, then = find(config)
         source = open_images(run)
-        refuse_among_images(output, Path(run.config.data.path))
+        refuse_among_images(output, run.config.data.path)
         with written_whole(output) as folder:
             export(config, run, then, source, folder)
     except InputError as error:
@@ -73,12 +73,6 @@ def open_images(run: Run) -> Source:
         return open_source(run.config.data)
     except InputError as error:
         raise InputError(f"the images of run {run.folder.name!r}: {error}; --path may say where they are now") from None
-
-
-def refuse_among_images(output: Path, images: Path) -> None:
-    """A later run on the same folder would take what is written there for more images."""
-    if output.is_relative_to(images):
-        raise InputError(f"--output {str(output)!r} lies among the images in {images}; name another folder")
 
 
 def export(config: ExportConfig, run: Run, then: str, source: Source, folder: Path) -> None:

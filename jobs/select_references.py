@@ -4,7 +4,7 @@ import gc
 import sys
 from pathlib import Path
 
-from cli import parse, stop
+from cli import parse
 
 from ordclust_ray.config import SelectConfig
 
@@ -15,69 +15,62 @@ if __name__ == "__main__":
 
 import numpy as np
 import pandas as pd
+from following import Origin, follow
 
-from ordclust_ray.config import DrcConfig, InputError
+from ordclust_ray.config import ComparatorConfig, DrcConfig
 from ordclust_ray.core.rank_estimator import RankNetworks
 from ordclust_ray.data.decoded import decoded_stream
 from ordclust_ray.data.prepare import TRAIN
-from ordclust_ray.finished import FinishedRun, find_run, open_again, open_origin, remember_origin, system_of
+from ordclust_ray.finished import FinishedRun, find_run, open_again, open_origin, require_kind, system_of
 from ordclust_ray.models import MODEL, RANKS, load_networks, save_networks, sizes_of
 from ordclust_ray.references import Comparison, add_references, choose_candidates, list_candidates
-from ordclust_ray.reports.results import RESULTS, Results
-from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.reports.results import Results
 from ordclust_ray.serving import OUTPUTS, input_example
 from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.comparator_weights import describe_comparator, load_comparator
 
-FREE = ("path",)
+COMPARES = (ComparatorConfig.system, DrcConfig.system)
 
 
 def main(arguments: list[str]) -> None:
-    _, config = parse(RECIPES, "default", arguments)
-    name = name_of(config.run, "references")
-    try:
-        origin = find_run(config.model, "model", config.run)
-        drc = open_origin(origin, "model", config.path)
-        with opened(config.run, name, kept(config, FREE)) as (folder, tracker):
-            output = folder / "results"
-            if tracker.finished and (output / RESULTS).exists():
-                print(f"run {name} is finished; its results:")
-            else:
-                start_ray()
-                write_once(folder / SETTINGS, kept(config, FREE))
-                remember_origin(folder, drc)
-                with recorded(tracker, config.flat()):
-                    run(config, origin, drc, tracker, output)
-            print(f"\n{Results.read(output).table(decimals=0)}\n\nresults: {output}")
-            print(f"MLflow:  {tracker.where()}   (run {name})", flush=True)
-    except InputError as error:
-        stop(str(error))
-    except KeyboardInterrupt:
-        stop("interrupted")
+    follow(parse(RECIPES, "default", arguments)[1], "references", open_compared, run, say)
 
 
-def run(config: SelectConfig, origin: Path, drc: FinishedRun[DrcConfig], tracker: Tracker, output: Path) -> None:
+def open_compared(config: SelectConfig) -> Origin:
+    """The run whose comparator is used, and the one whose clusters are."""
+    folder = find_run(config.model, "model", config.run)
+    require_kind(folder, COMPARES, "model")
+    return folder, open_origin(folder, "model", config.path)
+
+
+def run(config: SelectConfig, origin: Origin, tracker: Tracker, output: Path) -> None:
     """Chooses the references, encodes them, and leaves lists and the whole model in a folder and in MLflow."""
-    source, assigned = open_again(drc), drc.assignments()
+    folder, drc = origin
+    source, assigned, model = open_again(drc), drc.assignments(), output / MODEL
     members = assigned[assigned["split"] == TRAIN]
     levels = np.unique(members["rank"].to_numpy())
     centroids = np.stack(pd.read_parquet(drc.results / "centroids.parquet")["centroid"].to_list())
     candidates = choose_candidates(members, len(centroids), levels, config.candidates)
-    chosen, absent = list_candidates(candidates, members, levels)
-    output.mkdir(exist_ok=True)
-    comparison = write_networks(config, origin, drc, levels, output / MODEL)
+    comparison = write_networks(config, folder, drc, levels, model)
     wanted = np.isin(np.arange(len(source.manifest)), candidates)
-    images = decoded_stream(source, sizes_of(output / MODEL), drc.config.data.max_pixels, wanted)
-    add_references(images, output / MODEL, candidates, centroids, comparison)
-    chosen.assign(source=source.manifest.loc[chosen["instance_id"], "source"].to_numpy()).to_parquet(
-        output / "references.parquet"
-    )
+    images = decoded_stream(source, sizes_of(model), drc.config.data.max_pixels, wanted)
+    add_references(images, model, candidates, centroids, comparison)
+    chosen, absent = list_candidates(candidates, members, levels)
+    chosen["source"] = source.manifest.loc[chosen["instance_id"], "source"].to_numpy()
+    chosen.to_parquet(output / "references.parquet")
     absent.to_csv(output / "absent_ranks.csv", index=False)
-    results = summary(candidates, members)
     tracker.metrics({"references": float(len(chosen)), "absent_ranks": float(len(absent))})
-    tracker.model(output / MODEL, input_example(output / MODEL), OUTPUTS[RANKS], config.run.experiment)
-    results.write(output)
+    tracker.model(model, input_example(model), OUTPUTS[RANKS], config.run.experiment)
+    summary(candidates, members).write(output)
     tracker.artifacts(output)
+
+
+def say(output: Path) -> None:
+    """What each cluster has, and which ranks it lacks."""
+    absent = pd.read_csv(output / "absent_ranks.csv")
+    print(f"\n{Results.read(output).table(decimals=0)}")
+    for cluster, ranks in absent.groupby("cluster")["rank"]:
+        print(f"cluster {cluster} lacks ranks {', '.join(f'{rank:g}' for rank in ranks)}")
 
 
 def write_networks(

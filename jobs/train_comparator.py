@@ -109,7 +109,8 @@ def train(
     problem = Problem.of(prepared.train.count(), prepared.rank_levels, drc.rank, num_groups=0)
     done, epochs, start = tracker.logged_epochs(), config.training.epochs, ray.put(network.state_dict())
     with Watcher(ProgressBar(epochs, len(done)), tracker.epoch, done) as watcher:
-        job = ComparatorJob(config, problem, drc.data.pool_images, start, watcher.monitor)
+        pool_images = int(drc.data.pool_images * (drc.data.image_size / config.comparator.image_size) ** 2)
+        job = ComparatorJob(config, problem, max(2, pool_images), start, watcher.monitor)  # in as much memory
         return fit(
             train_comparator,
             job,

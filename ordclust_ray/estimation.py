@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ordclust_ray.actors import IMAGES_AN_ACTOR, actors_for
 from ordclust_ray.models import load_estimator, load_networks
 
-BATCH = 64
+BATCH, ROWS_A_FILE = 64, 1_000
 FEATURES = ("compared", "identity", "order")
 
 
@@ -132,7 +132,7 @@ def estimate_ranks(
     """
     shutil.rmtree(output, ignore_errors=True)
     rows = estimated(images, model, images.count() if known is None else len(known))
-    (rows if known is None else beside(rows, known)).write_parquet(str(output))
+    (rows if known is None else beside(rows, known)).write_parquet(str(output), min_rows_per_file=ROWS_A_FILE)
     return read_scalars(output)
 
 

@@ -1,6 +1,7 @@
 """Finished runs, read back: what the jobs that come later go on from."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -10,6 +11,8 @@ import pandas as pd
 from ordclust_ray.config import DrcConfig, InputError, JobConfig, RunConfig
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
 from ordclust_ray.data.readers import Source
+from ordclust_ray.models import MODEL, describe_model
+from ordclust_ray.reports.results import RESULTS as TABLE
 from ordclust_ray.run import DATA, SETTINGS, write_whole
 from ordclust_ray.tracking import folder_of, resolve_uri
 
@@ -69,6 +72,26 @@ def system_of(folder: Path) -> str:
     return str(json.loads((folder / SETTINGS).read_text()).get("system", ""))
 
 
+def require_kind(folder: Path, kinds: Collection[str], flag: str) -> None:
+    """Raises InputError unless a run is of one of these systems, and finished."""
+    found = system_of(folder) or "an unknown kind"
+    if found not in kinds:
+        raise InputError(f"--{flag}: run {folder.name!r} is of {found}; it must be of {' or '.join(kinds)}")
+    if not (folder / RESULTS / TABLE).exists():
+        raise InputError(f"--{flag}: run {folder.name!r} is not finished; start it again by its --run.name")
+
+
+def model_of(folder: Path, kinds: Collection[str], flag: str) -> Path:
+    """The folder of the model that a finished run left.
+
+    Raises:
+        InputError: a run of another kind, or one that is not finished.
+    """
+    require_kind(folder, kinds, flag)
+    describe_model(folder / RESULTS / MODEL, flag)
+    return folder / RESULTS / MODEL
+
+
 def open_run(folder: Path, kind: type[Config], flag: str, data_path: str = "") -> FinishedRun[Config]:
     """A finished run of a kind.
 
@@ -81,11 +104,7 @@ def open_run(folder: Path, kind: type[Config], flag: str, data_path: str = "") -
     Raises:
         InputError: a run of another kind, or one that is not finished.
     """
-    found = system_of(folder) or "an unknown kind"
-    if found != kind.system:
-        raise InputError(f"--{flag}: run {folder.name!r} is of {found}; it must be of {kind.system}")
-    if not (folder / RESULTS / "results.json").exists():
-        raise InputError(f"--{flag}: run {folder.name!r} is not finished; start it again by its --run.name")
+    require_kind(folder, (kind.system,), flag)
     settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text())
     if (folder / DATA).exists():
         settings["data.path"] = data_path or json.loads((folder / DATA).read_text())["path"]

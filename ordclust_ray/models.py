@@ -92,9 +92,8 @@ def save_estimator(folder: Path, estimator: RankEstimator, **comparison: Any) ->
     """
     save_file({name: getattr(estimator, name).contiguous() for name in ESTIMATOR_TABLES}, folder / TABLES)
     settings = {name: getattr(estimator, name) for name in ("references", "grouped", "credible_mass")}
-    (folder / DESCRIPTION).write_text(
-        json.dumps(describe_model(folder) | {"estimator": settings, "comparison": comparison}, indent=1)
-    )
+    said = {"estimator": settings, "comparison": comparison, "rank_levels": estimator.rank_levels.tolist()}
+    (folder / DESCRIPTION).write_text(json.dumps(describe_model(folder) | said, indent=1))
 
 
 def load_estimator(folder: Path) -> RankEstimator:

@@ -60,7 +60,7 @@ def test_an_image_s_cluster_does_not_depend_on_its_batch(model: Path) -> None:
 
 def test_no_image_is_lost(local_ray: None, model: Path, small_config: DrcConfig, tmp_path: Path) -> None:
     source = open_source(ImagesConfig(path=small_config.data.path))
-    predict(source, model, tmp_path / "out", max_pixels=10**6)
+    predict(source, model, tmp_path / "out", ImagesConfig(max_pixels=10**6))
     rows = pq.read_table(tmp_path / "out").to_pandas().set_index("instance_id").sort_index()
     assert rows.index.tolist() == list(range(103))
     assert rows.index[rows["cluster"] < 0].tolist() == [3, 34]

@@ -1,6 +1,9 @@
 """A model as MLflow loads it: bytes in, rows out, whatever the bytes are."""
 
+import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +67,25 @@ def test_broken_images_are_rows_that_json_can_say(folder: Path, png: Callable[[i
 
 def test_the_example_is_an_image_of_the_models_size(folder: Path) -> None:
     assert (decode(input_example(folder), 16, 16 * 16) == 127).all()
+
+
+def test_base64_and_what_is_no_image(folder: Path, png: Callable[[int], bytes]) -> None:
+    model = _load_pyfunc(str(folder))
+    sent = [base64.b64encode(png(5)).decode(), png(5), None, "no base64!", 7.5]
+    found = model.predict(pd.DataFrame({"image": sent}))
+    assert found["rank"][0] == found["rank"][1]
+    assert [error.partition(",")[0] for error in found["error"]] == ["", "", *["empty"] * 3]
+    assert len(model.predict(pd.DataFrame({"image": []}))) == 0
+
+
+def test_it_loads_without_ray(folder: Path) -> None:
+    """`mlflow.pyfunc.load_model` needs this package and what it computes with, and no cluster."""
+    program = f"""import sys
+import mlflow.pyfunc
+import pandas as pd
+import ordclust_ray.serving
+model = ordclust_ray.serving._load_pyfunc({str(folder)!r})
+print(len(model.predict(pd.DataFrame({{"image": [b""]}}))))
+print(sorted(name for name in sys.modules if name == "ray" or name.startswith("ray.")))"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "[]"]

@@ -20,9 +20,11 @@ from conftest import ClusterRun
 from sklearn.datasets import load_digits
 
 from ordclust_ray.data.images import as_png
+from ordclust_ray.serving import _load_pyfunc
 
 PORT = 5198
-TINY = "--comparator.width 0.1 --comparator.image-size 16 --training.epochs 2 --training.flip False"
+TINY = "--comparator.width 0.2 --comparator.image-size 16 --training.epochs 4 --training.flip False"
+TINY += " --training.min-crop 1 --training.threads-per-worker 1"
 
 
 def png(i: int) -> bytes:
@@ -60,7 +62,7 @@ def test_references_are_chosen_in_each_cluster(references: str, storage: Path) -
     absent = pd.read_csv(storage / "REFERENCES" / "results" / "absent_ranks.csv")
     assert len(absent) + listed.groupby(["cluster", "rank"]).ngroups == 20
     model = json.loads((storage / "REFERENCES" / "results" / "model" / "model.json").read_text())
-    assert model["comparator"] == {"network": "resnet18", "image_size": 16, "width": 0.1}
+    assert model["comparator"] == {"network": "resnet18", "image_size": 16, "width": 0.2}
     assert "absent ranks" in references
 
 
@@ -87,6 +89,26 @@ def test_estimates_of_the_held_out_images_are_measured(estimates: str, storage: 
     assert "max. consistency" in estimates
 
 
+def test_ranks_of_a_folder(references: str, cluster: dict[str, str], storage: Path, tmp_path: Path) -> None:
+    """Two of the images are broken; a second time all is there already."""
+    (tmp_path / "images" / "below").mkdir(parents=True)
+    for i in range(40):
+        (tmp_path / "images" / ("below" if i % 2 else ".") / f"{i}.png").write_bytes(
+            png(i)[: 60 if i in (3, 8) else None]
+        )
+    line = job.readme("python jobs/predict.py --model REFERENCES").replace("new_images", str(tmp_path / "images"))
+    line = f"{line.replace('new_ranks', str(tmp_path / 'out'))} --storage {storage}"
+    for _ in range(2):
+        assert f"40 images, 2 of them broken, are in {tmp_path / 'out'}" in job.shell(line, cluster)
+    rows = pq.read_table(tmp_path / "out").to_pandas().set_index("source")
+    assert sorted(rows.index) == sorted(map(str, (tmp_path / "images").glob("**/*.png")))
+    assert {Path(source).name for source in rows.index[rows["rank"].isna()]} == {"3.png", "8.png"}
+    refused = line.replace(str(tmp_path / "out"), str(tmp_path / "images" / "ranks"))
+    done = subprocess.run(refused, shell=True, cwd=job.ROOT, env=cluster, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "lies among the images in" in done.stderr
+
+
 def test_predictions_survive_kill_9(references: str, cluster: dict[str, str], storage: Path, tmp_path: Path) -> None:
     """Of 18,000 images, one of them broken; the job is killed while it writes, and started again."""
     encoded = [png(i) for i in range(1797)] * 10 + [b"broken"]
@@ -103,8 +125,8 @@ def test_predictions_survive_kill_9(references: str, cluster: dict[str, str], st
     assert rows["instance_id"].tolist() == list(range(17_971))
     assert first.stat().st_mtime_ns == written
     assert rows["error"].iloc[-1].startswith("UnidentifiedImageError")
-    known = job.assignments(storage / "undisturbed")["rank"]
-    assert (rows["rank"].iloc[:1797].to_numpy() - known.to_numpy()[:1797]).__abs__().mean() < 1.2
+    known = job.assignments(storage / "undisturbed")["rank"].to_numpy()
+    assert np.abs(rows["rank"].to_numpy()[:1797] - known).mean() < 1.2
 
 
 def first_file(process: subprocess.Popen[bytes], folder: Path) -> Path:
@@ -125,7 +147,7 @@ def server(references: str, cluster: dict[str, str], storage: Path) -> Iterator[
     line = job.readme("mlflow models serve").replace("5001", str(PORT))
     process = subprocess.Popen(shlex.split(line), cwd=job.ROOT, env=env, stderr=subprocess.DEVNULL)
     try:
-        yield job.readme("curl").split()[-1].replace("5001", str(PORT))
+        yield f"http://127.0.0.1:{PORT}"
     finally:
         for child in [*psutil.Process(process.pid).children(recursive=True), process]:
             child.kill()
@@ -136,12 +158,11 @@ def server(references: str, cluster: dict[str, str], storage: Path) -> Iterator[
 def test_a_served_model_answers(server: str, references: str, storage: Path, tmp_path: Path) -> None:
     """It is the newest version: the one that `select_references.py` registered."""
     (tmp_path / "image.jpg").write_bytes(png(5))
-    line = job.readme("curl").replace("5001", str(PORT)).replace("image.jpg", str(tmp_path / "image.jpg"))
-    answer = subprocess.run(
-        f"{line} --silent --retry 120 --retry-delay 1 --retry-connrefused", shell=True, capture_output=True, check=True
-    )
+    line = job.readme("printf").replace("5001", str(PORT)).replace("image.jpg", str(tmp_path / "image.jpg"))
+    patient = line.replace("curl", "curl --silent --retry 120 --retry-delay 1 --retry-connrefused")
+    answer = subprocess.run(["bash", "-c", patient], capture_output=True, check=True)
     (row,) = json.loads(answer.stdout)["predictions"]
-    assert row["interval_low"] <= row["rank"] <= row["interval_high"]
-    assert row["cluster"] in (0, 1)
-    assert len(row["posterior"]) == 10
-    assert row["error"] == ""
+    model = _load_pyfunc(str(storage / "REFERENCES" / "results" / "model"))
+    (expected,) = model.predict(pd.DataFrame({"image": [png(5)]})).to_dict(orient="records")
+    assert row == pytest.approx(expected, rel=1e-4)
+    assert row["rank_levels"] == list(range(10))

@@ -23,6 +23,11 @@ class PredictConfig(JobConfig):
     """The CSV of a folder of images, relative to the folder. Empty: the only CSV in it, or else all images."""
     max_pixels: int = 50_000_000
     """Larger images count as broken (decompression bombs), unread."""
+    storage: str = RunConfig.storage
+    """Folder of all runs, to find one by its name."""
+    tracking_uri: str = ""
+    """MLflow's store, to find a run by its id. Empty: MLFLOW_TRACKING_URI where it is set, else sqlite in the storage
+    folder."""
 
     def require(self) -> None:
         """Raises InputError where one of the three that have no default was not given."""
@@ -32,6 +37,11 @@ class PredictConfig(JobConfig):
 
     def __post_init__(self) -> None:
         check("max-pixels", self.max_pixels, 1)
+
+    @property
+    def record(self) -> RunConfig:
+        """Where runs are kept and recorded."""
+        return RunConfig(storage=self.storage, tracking_uri=self.tracking_uri)
 
     @property
     def images(self) -> ImagesConfig:
@@ -70,7 +80,7 @@ class EstimateConfig(JobConfig):
     neighbours: int = 10
     """k of the nearest neighbours that estimates are compared with."""
     baseline_images: int = 20_000
-    """At most so many training images, drawn at random, are the neighbours."""
+    """At most so many training images, drawn at random, are the neighbours, of at most so many held-out ones."""
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ def decoded_stream(
         max_pixels: larger images count as broken.
         chosen: by instance id; the others are neither decoded nor returned. None: all.
     """
-    encoded = source.encoded()
+    encoded = source.encoded(chosen)
     if chosen is not None:
         encoded = only(encoded, chosen)
     return encoded.map_batches(

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
+from numpy.typing import NDArray
 
 from ordclust_ray.config import DIGITS, ImagesConfig, InputError
 from ordclust_ray.data.images import as_png
@@ -37,11 +38,12 @@ class Source:
     Attributes:
         manifest: `instance_id` (its index, 0..n-1), `source` (path, or file and row), and as they were read the columns
             that the settings ask for: `rank`, `group`, `split`, `label`.
-        encoded: makes the Ray Dataset of encoded images; nothing is read before.
+        encoded: makes the Ray Dataset of encoded images; nothing is read before. Given which images are wanted, by
+            instance id, it leaves out what can be left out unread: others may be among them.
     """
 
     manifest: pd.DataFrame
-    encoded: Callable[[], ray.data.Dataset]
+    encoded: Callable[[NDArray[np.bool_] | None], ray.data.Dataset]
 
 
 def open_source(config: ImagesConfig) -> Source:
@@ -67,6 +69,13 @@ def open_source(config: ImagesConfig) -> Source:
         return read_folder(path, config)
     _require_defaults(config, "image_column")
     return read_tree(path, config)
+
+
+def refuse_among_images(output: Path, images: str) -> None:
+    """Raises InputError where a later job on the same folder would take what is written there for more images."""
+    folder = Path(images).expanduser().absolute()
+    if images != DIGITS and output.is_relative_to(folder):
+        raise InputError(f"--output {str(output)!r} lies among the images in {folder}; name another folder")
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -96,7 +105,11 @@ def read_digits(config: ImagesConfig) -> Source:
     manifest = _renamed(known, config.columns)
     manifest["source"] = [f"digits#{i}" for i in known.index]
     table = pa.table({"instance_id": np.arange(len(pixels)), "encoded": [as_png(image) for image in pixels]})
-    return Source(manifest, lambda: ray.data.from_arrow(table).repartition(4))
+    return Source(manifest, lambda chosen: ray.data.from_arrow(_only(table, chosen)).repartition(4))
+
+
+def _only(table: pa.Table, chosen: NDArray[np.bool_] | None) -> pa.Table:
+    return table if chosen is None else table.filter(pa.array(chosen))
 
 
 def read_parquet(files: list[Path], config: ImagesConfig) -> Source:
@@ -116,14 +129,18 @@ def read_parquet(files: list[Path], config: ImagesConfig) -> Source:
         for group in range(parquet.num_row_groups):
             tasks.append({"file": str(file), "group": group, "first_id": total, "column": config.image_column})
             total += parquet.metadata.row_group(group).num_rows
-    manifest = pd.concat(frames, ignore_index=True)
-    blocks = min(len(tasks), MAX_BLOCKS)
-    return Source(
-        manifest,
-        lambda: ray.data.from_items(tasks, override_num_blocks=blocks).map_batches(
-            _read_row_group, batch_size=1, zero_copy_batch=True
-        ),
-    )
+
+    def encoded(chosen: NDArray[np.bool_] | None) -> ray.data.Dataset:
+        ends = [*(task["first_id"] for task in tasks[1:]), total]
+        wanted = [
+            task
+            for task, end in zip(tasks, ends, strict=True)
+            if chosen is None or chosen[task["first_id"] : end].any()
+        ]
+        groups = ray.data.from_items(wanted, override_num_blocks=max(1, min(len(wanted), MAX_BLOCKS)))
+        return groups.map_batches(_read_row_group, batch_size=1, zero_copy_batch=True)
+
+    return Source(pd.concat(frames, ignore_index=True), encoded)
 
 
 def _read_row_group(task: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
@@ -174,9 +191,10 @@ def _files_of(folder: Path, manifest: pd.DataFrame) -> Source:
     """Image files by the paths in `source`."""
     tasks = pa.table({"instance_id": np.arange(len(manifest)), "path": manifest["source"].to_numpy(dtype=str)})
 
-    def encoded() -> ray.data.Dataset:
-        blocks = min(max(1, len(manifest) // IMAGES_A_TASK), MAX_BLOCKS)
-        files = ray.data.from_arrow(tasks).repartition(blocks)
+    def encoded(chosen: NDArray[np.bool_] | None) -> ray.data.Dataset:
+        wanted = _only(tasks, chosen)
+        blocks = min(max(1, len(wanted) // IMAGES_A_TASK), MAX_BLOCKS)
+        files = ray.data.from_arrow(wanted).repartition(blocks)
         return files.map_batches(_read_files, fn_args=(str(folder),), batch_size=IMAGES_A_READ)
 
     return Source(manifest, encoded)

@@ -222,8 +222,8 @@ def tables(measures: Mapping[str, Mapping[str, float]], run: DrcConfig) -> dict[
     numbers = _beside({k: MORPH_BY_K.get(k, UNKNOWN) for k in sorted({*MORPH_BY_K, *AADB_BY_K, *by_k})}, by_k, cs)
     numbers.insert(2, "paper AADB MAE", pd.Series(AADB_BY_K))
     return {
-        "table_8": _beside(MORPH_BY_REPULSION, repelled if clustered else {}, cs, ["CA"]).rename_axis("repulsion"),
-        "table_9": numbers.rename_axis("k"),
+        "table_8": _beside(MORPH_BY_REPULSION, repelled if clustered else {}, cs, ["CA"]),
+        "table_9": numbers,
         "table_11": _beside(MORPH_BY_FEATURE, by_feature, cs, ["NMI with ranks", "NMI with groups"]),
         "table_12": pd.DataFrame(
             {

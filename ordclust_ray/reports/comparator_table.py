@@ -14,7 +14,7 @@ from ordclust_ray.core.pairs import PairSampler
 from ordclust_ray.data.prepare import TRAIN, Prepared
 from ordclust_ray.reports.results import Results
 
-HELD_OUT_IMAGES = 5_000
+HELD_OUT_IMAGES = 1_000
 PAIRS_AN_IMAGE = 20
 BATCH = 64
 

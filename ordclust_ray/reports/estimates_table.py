@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from ordclust_ray.config import EstimateConfig
 from ordclust_ray.core import baselines
-from ordclust_ray.core.order import Order, similar_levels
+from ordclust_ray.core.order import ROUNDING, Order, RankScale
 from ordclust_ray.reports.results import Results, rank_measures
 
 METHODS = {
@@ -44,6 +44,7 @@ def evaluate(
     truth, limit = usable["rank"].to_numpy(), config.cumulative_score_at
     levels = np.unique(train_ranks)
     measures = {name: rank_measures(usable[column].to_numpy(), truth, limit) for name, column in METHODS.items()}
+    del measures["posterior mean"]["accuracy"]  # it need not be a level
     inside = (usable["interval_low"] <= usable["rank"]) & (usable["rank"] <= usable["interval_high"])
     measures["MAP"] |= {
         "in the interval": float(inside.mean()),
@@ -53,11 +54,13 @@ def evaluate(
     }
     median = np.full(len(truth), baselines.median_rank(train_ranks.to_numpy(), levels))
     measures["median"] = rank_measures(median, truth, limit)
-    for name, ranks in neighbours(features, usable.index, train_ranks, levels, config.neighbours).items():
-        measures[f"k-NN on {name}"] = rank_measures(ranks, truth, limit)
+    asked = usable.index.intersection(pd.Index(features["instance_id"]))
+    for name, ranks in neighbours(features, asked, train_ranks, levels, config.neighbours).items():
+        measures[f"k-NN on {name}"] = rank_measures(ranks, usable.loc[asked, "rank"].to_numpy(), limit)
     sizes = np.bincount(usable["cluster"].astype(int)).tolist()
     note = f"held-out: {len(usable)} images"
     note += f", and {len(estimates) - len(usable)} broken" if len(usable) < len(estimates) else ""
+    note += f"; neighbours of {len(asked)} of them" if len(asked) < len(usable) else ""
     return Results(measures, sizes, note)
 
 
@@ -100,13 +103,25 @@ def comparison_accuracy(folder: Path, levels: NDArray[np.float64], comparison: M
         levels: (M,) rank levels.
         comparison: `tolerance` and `scale`, as the comparator was trained.
     """
-    rows = pq.read_table(folder, columns=["rank", "orders", "references", "error"]).to_pandas()
-    rows = rows[rows["error"] == ""]
-    said, present = np.stack(rows["orders"].to_list()), np.stack(rows["references"].to_list()) >= 0
-    level = np.abs(rows["rank"].to_numpy()[:, None] - levels).argmin(axis=1)
-    first, last = similar_levels(levels, **comparison)
-    reference = np.repeat(np.arange(len(levels)), said.shape[1] // len(levels))
-    true = np.where(level[:, None] >= last[reference], Order.GREATER, Order.SIMILAR)
-    true = np.where(level[:, None] < first[reference], Order.LESS, true)
-    shares = [(said == true)[present & (true == order)] for order in Order]
-    return float(np.mean([right.mean() for right in shares if len(right)]))
+    right, total = np.zeros(len(Order)), np.zeros(len(Order))
+    rows = ds.dataset(folder, format="parquet")
+    for batch in rows.to_batches(columns=["rank", "orders", "references"], filter=ds.field("error") == ""):
+        if len(batch):
+            said, references = (np.array(batch[name].to_pylist()) for name in ("orders", "references"))
+            true = true_orders(batch["rank"].to_numpy(), levels, **comparison)
+            true = true.repeat(said.shape[1] // len(levels), axis=1)
+            for order in Order:
+                counted = (references >= 0) & (true == order)
+                right[order] += (said == true)[counted].sum()
+                total[order] += counted.sum()
+    return float((right / total)[total > 0].mean())
+
+
+def true_orders(
+    ranks: NDArray[np.float64], levels: NDArray[np.float64], tolerance: float, scale: RankScale
+) -> NDArray[np.int64]:
+    """(n, M) the order of each rank, which need not be a level, against each level (4)."""
+    theta, thetas = (np.log(ranks), np.log(levels)) if scale == "geometric" else (ranks, levels)
+    reach = tolerance + ROUNDING * (thetas[-1] - thetas[0])
+    difference = theta[:, None] - thetas
+    return np.where(difference > reach, Order.GREATER, np.where(difference < -reach, Order.LESS, Order.SIMILAR))

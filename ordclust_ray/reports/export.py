@@ -162,7 +162,7 @@ def copy_images(rows: pd.DataFrame, ids: NDArray[np.int64], source: Source, fold
     plan = {name: np.full(len(source.manifest), GONE) for name in ("instance_id", "cluster", "place")}
     for name, values in plan.items():
         values[ids[ids != GONE]] = there[name]
-    copied = only(source.encoded(), plan["cluster"] != GONE).map_batches(
+    copied = only(source.encoded(plan["cluster"] != GONE), plan["cluster"] != GONE).map_batches(
         _copy_batch, fn_args=(ray.put(plan), str(folder), _width(rows)), batch_size=16, batch_format="numpy"
     )
     results = [batch.to_pandas() for batch in copied.iter_batches(batch_size=None, batch_format="pyarrow")]

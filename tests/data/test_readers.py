@@ -40,7 +40,7 @@ def opened(path: Path, **settings: Any) -> Source:
 
 def encoded(source: Source) -> list[bytes]:
     """The bytes of all images, checked to have the ids 0..n-1, in the order of the ids."""
-    rows = source.encoded().take_all()
+    rows = source.encoded(None).take_all()
     assert sorted(row["instance_id"] for row in rows) == list(range(len(source.manifest)))
     return [row["encoded"] for row in sorted(rows, key=lambda row: row["instance_id"])]
 

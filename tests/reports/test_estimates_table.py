@@ -8,7 +8,7 @@ import pytest
 
 from ordclust_ray.config import EstimateConfig
 from ordclust_ray.core.order import Order
-from ordclust_ray.reports.estimates_table import comparison_accuracy, evaluate, neighbours, parts
+from ordclust_ray.reports.estimates_table import comparison_accuracy, evaluate, neighbours, parts, true_orders
 
 LEVELS = np.array([1.0, 2.0, 3.0])
 HELD_OUT = pd.DataFrame(
@@ -95,3 +95,9 @@ def test_parts_by_hand() -> None:
     assert found["cluster"].loc[1, "MAE"] == 1.5
     assert found["group"].loc["a", "accuracy"] == 0.5
     assert found["group"].loc["b", "images"] == 1
+
+
+def test_a_rank_that_is_no_level_has_its_own_order() -> None:
+    """Rank 2 between the levels 1 and 3: greater than the one, less than the other."""
+    assert true_orders(np.array([2.0]), np.array([1.0, 3.0]), 0.0, "linear").tolist() == [[G, L]]
+    assert true_orders(np.array([2.0]), np.array([1.0, 3.0]), 0.5, "geometric").tolist() == [[G, S]]
