@@ -24,7 +24,7 @@ from ordclust_ray.serving import _load_pyfunc
 
 PORT = 5198
 TINY = "--comparator.width 0.2 --comparator.image-size 16 --training.epochs 4 --training.flip False"
-TINY += " --training.min-crop 1 --training.threads-per-worker 1"
+TINY += " --training.threads-per-worker 1"
 
 
 def png(i: int) -> bytes:

@@ -20,7 +20,7 @@ def small() -> ComparatorConfig:
     """ResNet18 of half its width at 32 pixels, for your own images on a CPU."""
     return ComparatorConfig(
         comparator=ComparatorNetworkConfig(width=0.5),
-        training=ComparatorTrainingConfig(epochs=30, learning_rate=1e-3, learning_rate_every=5_000, min_crop=0.5),
+        training=ComparatorTrainingConfig(epochs=30, learning_rate=1e-3, learning_rate_every=5_000),
     )
 
 
