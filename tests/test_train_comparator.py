@@ -101,7 +101,7 @@ def test_finished_run_is_read_not_repeated(
 @pytest.mark.parametrize(
     ("drc", "message"),
     [
-        ("nonsense", "--drc is 'nonsense'; it must be the folder of a finished run, its name in {storage}, or"),
+        ("nonsense", "--drc is 'nonsense'; it must be the folder of a finished run, its name in "),
         ("compared", "--drc: run 'compared' is of comparator; it must be of drc-orid"),
         ("", "--drc is missing; it must be the folder, the name or the MLflow run id of a finished run"),
     ],
