@@ -1,8 +1,9 @@
 """Ranks of a data set at several k and seeds, by ORID's own comparator and by a stronger one, beside the baselines.
 
-`python benchmarks/rank_tables.py RECIPE PATH [--k 1 2 4] [--seeds 0 1 2] [--storage FOLDER] [--flags "..."]`: a cell is
+`python benchmarks/rank_tables.py RECIPE PATH [--k 1 2 4] [--seeds 0 1 2] [--storage FOLDER]`: each cell is
 `train_drc.py RECIPE`, `train_comparator.py small`, `select_references.py` and `estimate_ranks.py`; what is finished is
-read, so that an interrupted table goes on. `--flags` go to `train_comparator.py`.
+read, so that an interrupted table goes on. `--drc-flags "..."` go to `train_drc.py`, `--flags "..."` to
+`train_comparator.py`.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def cell(options: argparse.Namespace, k: int, seed: int) -> dict[str, float]:
     storage, name = options.storage.expanduser().absolute(), f"{options.recipe}-k{k}-seed{seed}"
     limit = str(RECIPES[options.recipe]().rank.cumulative_score_at)
     drc = ["--data.path", str(options.path), "--clustering.num-clusters", str(k), "--run.seed", str(seed)]
+    drc += shlex.split(options.drc_flags)
     trained = run(train_drc.main, name, storage, options.recipe, *drc)
     compared = ["small", "--drc", name, "--run.seed", str(seed), *shlex.split(options.flags)]
     run(train_comparator.main, f"{name}-compared", storage, *compared)
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--k", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--storage", type=Path, default=Path("~/ordclust_runs"))
+    parser.add_argument("--drc-flags", default="")
     parser.add_argument("--flags", default="")
     options = parser.parse_args(arguments)
     rows = [{"k": k, **cell(options, k, seed)} for k in options.k for seed in options.seeds]
