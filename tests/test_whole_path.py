@@ -166,4 +166,5 @@ def test_a_served_model_answers(server: str, references: str, storage: Path, tmp
     (expected,) = model.predict(pd.DataFrame({"image": [png(5)]})).to_dict(orient="records")
     assert row.pop("rank_levels") == expected.pop("rank_levels") == list(range(10))
     assert row.pop("posterior") == pytest.approx(expected.pop("posterior"), rel=1e-4)
+    assert row.pop("error") == expected.pop("error") == ""
     assert row == pytest.approx(expected, rel=1e-4)
