@@ -118,7 +118,7 @@ def refuse_other_settings(settings: Mapping[str, Any], folder: Path) -> None:
 
 def kept(config: JobConfig, free: Collection[str] = MACHINES) -> dict[str, Any]:
     """The settings that a run keeps. Data may move, `refuse_other_data` knows them."""
-    moving = {"run.name", "run.storage", "run.tracking_uri", "data.path", *free}
+    moving = {"run.name", "run.storage", "run.tracking_uri", "data.path", "data.lists", *free}
     return {"system": config.system, **{key: value for key, value in config.flat().items() if key not in moving}}
 
 

@@ -105,8 +105,8 @@ def test_help_fits_the_terminal(ask: str, monkeypatch: pytest.MonkeyPatch, capsy
 # --- wrong -----------------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "recipe": ("digit", ["'digit'", "digits, coffee, retina, small, paper"]),
-    "empty recipe": (" ", ["digits, coffee, retina, small, paper"]),
+    "recipe": ("digit", ["'digit'", "digits, coffee, retina, small, paper, morph-a"]),
+    "empty recipe": (" ", ["digits, coffee, retina, small, paper, morph-a"]),
     "flag, with a suggestion": ("--training.batchsize 3", ["--training.batchsize", "--training.batch-size"]),
     "flag of another section": ("--rank.seed 3", ["--rank.seed", "--run.seed"]),
     "negated flag": ("--training.no-flip", ["--training.no-flip", "--training.flip {True,False}"]),
@@ -276,7 +276,7 @@ def test_wrong_input_starts_no_ray(ended: Ended) -> None:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        ("recipe", r"there is no recipe 'nosuch'; it must be one of digits, coffee, retina, small, paper"),
+        ("recipe", r"there is no recipe 'nosuch'; it must be one of digits, coffee, retina, small, paper, morph-a, .*"),
         ("flag", r"[^│─]*--training.batchsize[^│─]* --training.batch-size INT [^│─]*"),
         ("range", r"--rank.step is -1; it must be at least 0"),
         ("path", r"--data.path is '.*/nowhere'; there is no such file or folder"),

@@ -12,6 +12,7 @@ from ordclust_ray.config import (
     ClusteringConfig,
     DataConfig,
     DrcConfig,
+    InputError,
     LossConfig,
     ModelConfig,
     RankConfig,
@@ -35,6 +36,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.max_pixels": (1, INFINITE),
     "data.max_broken_fraction": (0, 1),
     "data.pool_images": (2, INFINITE),
+    "data.train_fold": (0, INFINITE),
+    "data.test_fold": (0, INFINITE),
     "rank.tolerance": (0, INFINITE),
     "rank.step": (0, INFINITE),
     "rank.references": (1, INFINITE),
@@ -193,3 +196,17 @@ def test_the_default_recipe_needs_no_files() -> None:
 def test_repulsion_is_halved_after_its_epoch() -> None:
     clustering = ClusteringConfig(repulsion=0.2, repulsion_halved_after=200)
     assert [clustering.repulsion_after(epochs) for epochs in (1, 200, 201, 1000)] == [0.2, 0.2, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fold_column": "f"}, "--data.fold-column is 'f', --data.train-fold 0 and --data.test-fold 0; a column needs"),
+        ({"test_fold": 2}, "--data.fold-column is '', --data.train-fold 0 and --data.test-fold 2; a column needs"),
+        ({"fold_column": "f", "train_fold": 1, "test_fold": 2}, "--data.fold-column is 'f', --data.train-fold 1 and"),
+        ({"fold_column": "f", "split_column": "s", "test_fold": 2}, "--data.fold-column and --data.split-column both"),
+    ],
+)
+def test_a_fold_column_needs_one_fold(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        DataConfig(**values)

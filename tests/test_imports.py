@@ -12,14 +12,15 @@ LAYERS = [
     {"kernels"},
     {"core"},
     {"config", "processes"},
-    {"recipes", "data", "clustering", "board", "progress", "preflight", "figures", "actors"},
+    {"recipes", "data", "datasets", "clustering", "board", "progress", "preflight", "figures", "actors"},
     {"training"},
     {"models"},
     {"estimation", "assignment", "serving"},
-    {"references", "predictions"},
+    {"references", "predictions", "preparation"},
     {"reports", "tracking"},
     {"run"},
     {"finished"},
+    {"reproduction"},
 ]
 ONLY_IN = {"mlflow": {"tracking.py"}, "tyro": set(), "matplotlib": {"figures", "reports"}}
 

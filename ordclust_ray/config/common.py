@@ -29,6 +29,12 @@ class ImagesConfig:
     path: str = DIGITS
     """A Parquet file, a folder of Parquet files, a pattern of files in quotes ('train_*.parquet'), a folder of images,
     or "digits" (embedded)."""
+    dataset: str = ""
+    """A data set by name (`prepare_data.py list`): `path` is its download as it comes, or a folder that prepare_data.py
+    wrote. Empty: `path` is read by the columns below."""
+    lists: str = ""
+    """Published lists of the data set's protocol, a folder. Empty: splits that have to be drawn are drawn with a fixed
+    seed."""
     table: str = ""
     """The CSV of a folder of images, relative to the folder. Empty: the only CSV in it."""
     image_column: str = "image"

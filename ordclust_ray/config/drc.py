@@ -18,17 +18,35 @@ class DataConfig(ImagesConfig):
     """A known identity group, only to report NMI; never used in training. Empty: none."""
     split_column: str = ""
     """A column with "train" and "test"; other values are left out. Empty: a seeded stratified split."""
+    fold_column: str = ""
+    """A column of whole numbers from 1, in place of a split column: one fold is trained on or tested on, the others are
+    the other part."""
+    train_fold: int = 0
+    """The fold that is trained on; all others are held out. 0: `test_fold` says."""
+    test_fold: int = 0
+    """The fold that is held out; all others are trained on. 0: `train_fold` says."""
     test_fraction: float = 0.2
     """Share of the images held out where there is no split column."""
 
     @property
     def columns(self) -> dict[str, str]:
         """See `ImagesConfig`."""
-        wanted = {"rank": self.rank_column, "group": self.group_column, "split": self.split_column}
+        split = self.fold_column or self.split_column
+        wanted = {"rank": self.rank_column, "group": self.group_column, "split": split}
         return {ours: theirs for ours, theirs in wanted.items() if theirs}
 
     def __post_init__(self) -> None:
         check("data.test-fraction", self.test_fraction, 0.01, 0.9)
+        check("data.train-fold", self.train_fold, 0)
+        check("data.test-fold", self.test_fold, 0)
+        folds = [name for name in ("train_fold", "test_fold") if getattr(self, name)]
+        if self.fold_column and self.split_column:
+            raise InputError("--data.fold-column and --data.split-column both say what is held out; give one of them")
+        if len(folds) != bool(self.fold_column):
+            raise InputError(
+                f"--data.fold-column is {self.fold_column!r}, --data.train-fold {self.train_fold} and --data.test-fold "
+                f"{self.test_fold}; a column needs one of the two folds, and they need a column"
+            )
         super().__post_init__()
 
 

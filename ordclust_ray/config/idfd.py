@@ -19,13 +19,16 @@ class UnlabelledConfig(ImagesConfig):
     label_column: str = ""
     """A known class, only to report ACC, NMI and ARI; "folder" in a folder of images without a CSV: the name of an
     image's folder. Empty: none."""
+    split: str = ""
+    """Only the images whose column `split` says so, "train" for one. Empty: all."""
     max_images: int = 0
     """Only so many of the images, drawn at random, the same ones whatever the run's seed. 0: all."""
 
     @property
     def columns(self) -> dict[str, str]:
         """See `ImagesConfig`."""
-        return {"label": self.label_column} if self.label_column else {}
+        wanted = {"label": self.label_column, "split": "split" if self.split else ""}
+        return {ours: theirs for ours, theirs in wanted.items() if theirs}
 
     def __post_init__(self) -> None:
         check("data.image-size", self.image_size, 16, 256)

@@ -1,8 +1,9 @@
 """Decoding: encoded bytes -> a uint8 square, or the reason why not."""
 
+import contextlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from zlib import crc32
 
@@ -34,6 +35,25 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
     Raises:
         BrokenImageError: empty, unknown, truncated or too large.
     """
+    with _opened(encoded, max_pixels) as image:
+        image.draft("RGB", (size, size))  # JPEG: decode at a fraction of the size
+        upright = ImageOps.exif_transpose(image)
+        return np.asarray(
+            _eight_bit(upright, image.format).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        )
+
+
+def require_whole(encoded: bytes, max_pixels: int) -> None:
+    """Raises BrokenImageError where `decode` would; the quickest way to know."""
+    with _opened(encoded, max_pixels) as image:
+        image.draft("L", (1, 1))  # JPEG: all of the file is read, an eighth of the pixels computed
+        image.load()
+        _eight_bit(image, image.format)
+
+
+@contextlib.contextmanager
+def _opened(encoded: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """The image before any pixel is decoded; whatever goes wrong is a BrokenImageError."""
     if not encoded:
         raise BrokenImageError("empty, not found, or outside of the folder")
     Image.MAX_IMAGE_PIXELS = None  # ours decides: it is checked below, before any pixel is decoded
@@ -42,11 +62,7 @@ def decode(encoded: bytes, size: int, max_pixels: int) -> np.ndarray:
             width, height = image.size
             if width * height > max_pixels:
                 raise BrokenImageError(f"{width} x {height} pixels, more than {max_pixels}")
-            image.draft("RGB", (size, size))  # JPEG: decode at a fraction of the size
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(
-                _eight_bit(upright, image.format).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-            )
+            yield image
     except BrokenImageError:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes

@@ -9,7 +9,7 @@ import ray.data
 from numpy.typing import NDArray
 from ray.data.expressions import col
 
-from ordclust_ray.config import DrcConfig, InputError
+from ordclust_ray.config import DataConfig, DrcConfig, InputError
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.random_keys import random_keys
 from ordclust_ray.data.decoded import as_text, decoded_images, fingerprint, joined, sort_keys
@@ -58,7 +58,9 @@ def open_checked(config: DrcConfig) -> Source:
     manifest = source.manifest
     manifest.index.name = "instance_id"
     manifest["rank"] = _numeric_ranks(manifest, config)
-    if config.data.split_column:
+    if config.data.fold_column:
+        manifest["split"] = _split_of_folds(manifest["split"], config.data)
+    elif config.data.split_column:
         manifest["split"] = _named_split(as_text(manifest["split"]), config.data.split_column)
     if config.data.group_column:
         manifest["group"] = as_text(manifest["group"])
@@ -108,6 +110,19 @@ def _named_split(split: pd.Series, column: str) -> pd.Series:
     return split.where(split.isin([TRAIN, TEST]), "")
 
 
+def _split_of_folds(folds: pd.Series, data: DataConfig) -> pd.Series:
+    fold = data.train_fold or data.test_fold
+    own, others = (TRAIN, TEST) if data.train_fold else (TEST, TRAIN)
+    known = folds.dropna()
+    if not (known == fold).any() or (known == fold).all():
+        found = ", ".join(map(repr, sorted(known.unique())[:10]))
+        raise InputError(
+            f"column {data.fold_column!r} has to hold fold {fold}, as --data.{own}-fold says, and others; "
+            f"it holds {found}"
+        )
+    return folds.eq(fold).map({True: own, False: others}).where(folds.notna(), "")
+
+
 def prepare(
     source: Source,
     config: DrcConfig,
@@ -126,12 +141,58 @@ def prepare(
         TooManyBrokenError: more than `max_broken_fraction`.
         InputError: what is left of the training set is too small.
     """
-    data, seed = replace(config.data, image_size=image_size or config.data.image_size), config.run.seed
-    decoded, broken, checksums = decoded_images(source, data)
-    manifest = source.manifest
-    if not data.split_column:  # before the broken ones are left out: who is held out does not depend on them
-        manifest["split"] = stratified_split(manifest["rank"], data.test_fraction, seed)
-    manifest = manifest.drop(broken.index)
+    data = replace(config.data, image_size=image_size or config.data.image_size)
+    unused = (source.manifest["split"] == "").to_numpy() if "split" in source.manifest else np.zeros(0, dtype=bool)
+    decoded, broken, checksums = decoded_images(source, data, ~unused if unused.any() else None)
+    divided = divide(source.manifest, broken.index, config)
+    more = dict(more_columns or {})
+    rows = joined(decoded, divided.columns | more)
+    # The sort comes last: an operator after it would pass blocks on in the order in which they are done.
+    train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group", *more]).sort("key")
+    test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS).sort("key")
+    return Prepared(
+        train_rows.materialize(),
+        test_rows.materialize(),
+        divided.manifest,
+        divided.rank_levels,
+        divided.groups,
+        broken,
+        checksums,
+    )
+
+
+@dataclass(frozen=True)
+class Divided:
+    """Who is in which part, with which rank and group.
+
+    Attributes:
+        manifest: as `Prepared` has it.
+        rank_levels: as `Prepared` has them.
+        groups: as `Prepared` has them.
+        columns: arrays over all instance ids: `train` and `test` (bool), `level`, `group`, `key`.
+    """
+
+    manifest: pd.DataFrame
+    rank_levels: NDArray[np.float64]
+    groups: list[str]
+    columns: dict[str, NDArray]
+
+
+def divide(everyone: pd.DataFrame, broken: pd.Index, config: DrcConfig) -> Divided:
+    """Training and held-out images, by the settings.
+
+    Args:
+        everyone: manifest from `open_checked`; gets a seeded `split` where it has none.
+        broken: instance ids of those that are left out.
+        config: the run's settings.
+
+    Raises:
+        InputError: a part that is too small.
+    """
+    seed = config.run.seed
+    if "split" not in everyone:  # before the broken ones are left out: who is held out does not depend on them
+        everyone["split"] = stratified_split(everyone["rank"], config.data.test_fraction, seed)
+    manifest = everyone.drop(broken)
     manifest = manifest[manifest["split"] != ""]
     train = manifest[manifest["split"] == TRAIN]
     if len(train) < 2 * config.clustering.num_clusters or train["rank"].nunique() < 2:
@@ -143,16 +204,10 @@ def prepare(
     if len(train) < 2 * workers:
         raise InputError(f"{len(train)} training images are too few for --training.num-workers {workers}")
     if len(train) == len(manifest):
-        raise InputError(f"no image is left to test on; --data.test-fraction is {data.test_fraction:g}")
+        raise InputError(f"no image is left to test on; --data.test-fraction is {config.data.test_fraction:g}")
     rank_levels = np.unique(train["rank"].to_numpy())
     groups = sorted(set(manifest["group"]) - {""}) if "group" in manifest else []
-    columns = _small_columns(len(source.manifest), manifest, rank_levels, groups, seed)
-    more = dict(more_columns or {})
-    rows = joined(decoded, columns | more)
-    # The sort comes last: an operator after it would pass blocks on in the order in which they are done.
-    train_rows = rows.filter(expr=col(TRAIN)).select_columns([*TEST_COLUMNS, "level", "group", *more]).sort("key")
-    test_rows = rows.filter(expr=col(TEST)).select_columns(TEST_COLUMNS).sort("key")
-    return Prepared(train_rows.materialize(), test_rows.materialize(), manifest, rank_levels, groups, broken, checksums)
+    return Divided(manifest, rank_levels, groups, _small_columns(len(everyone), manifest, rank_levels, groups, seed))
 
 
 def stratified_split(ranks: pd.Series, test_fraction: float, seed: int) -> pd.Series:

@@ -5,6 +5,7 @@ with columns `instance_id` and `encoded`, read where the tasks run. An instance'
 row of the sorted Parquet files, line of the CSV, place among the sorted files of a folder.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from glob import has_magic
@@ -20,15 +21,15 @@ from numpy.typing import NDArray
 
 from ordclust_ray.config import DIGITS, ImagesConfig, InputError
 from ordclust_ray.data.images import as_png
+from ordclust_ray.datasets.registry import list_instances
+from ordclust_ray.datasets.stored import FileImages, StoredImages
 
 ROWS_A_READ = 512
-IMAGES_A_TASK = 64
-IMAGES_A_READ = 16
 MAX_BLOCKS = 10_000
 FOLDER = "folder"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
-MAX_FILE_BYTES = 2**30
-"""No more of an image file is read: what is larger is no image, or broken."""
+CARD = "data_card.json"
+"""Lies in a folder that was prepared of a data set."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,15 @@ def open_source(config: ImagesConfig) -> Source:
         _require_defaults(config, "image_column", "table")
         return read_digits(config)
     path = Path(config.path).expanduser().absolute()
+    prepared = prepared_of(path)
+    if config.dataset and prepared not in ("", config.dataset):
+        raise InputError(
+            f"--data.path is {config.path!r}, prepared of {prepared}; --data.dataset is {config.dataset!r}"
+        )
+    if config.dataset and not prepared:
+        _require_defaults(config, "image_column", "table")
+        return read_dataset(path, config)
+    _require_defaults(config, "lists")
     files = sorted(path.parent.glob(path.name)) if has_magic(path.name) else []
     if not files and not path.exists():
         raise InputError(f"--data.path is {config.path!r}; there is no such file or folder")
@@ -69,6 +79,24 @@ def open_source(config: ImagesConfig) -> Source:
         return read_folder(path, config)
     _require_defaults(config, "image_column")
     return read_tree(path, config)
+
+
+def prepared_of(folder: Path) -> str:
+    """The data set that `jobs/prepare_data.py` made this folder of; empty: it did not."""
+    card = folder / CARD
+    return str(json.loads(card.read_text())["name"]) if card.is_file() else ""
+
+
+def read_dataset(path: Path, config: ImagesConfig) -> Source:
+    """A data set as it was downloaded."""
+    try:
+        listing = list_instances(config.dataset, path, Path(config.lists).expanduser() if config.lists else None)
+    except InputError as error:
+        hint = "; --data.dataset '' reads Parquet files by their columns" if path.suffix == ".parquet" else ""
+        raise InputError(f"{error}{hint}") from None
+    columns = config.columns
+    _require_columns(list(columns.values()), list(listing.rows.columns), f"data set {config.dataset}")
+    return _stored(_renamed(listing.rows, columns).assign(source=listing.rows["source"]), listing.images)
 
 
 def refuse_among_images(output: Path, images: str) -> None:
@@ -189,13 +217,18 @@ def read_tree(folder: Path, config: ImagesConfig) -> Source:
 
 def _files_of(folder: Path, manifest: pd.DataFrame) -> Source:
     """Image files by the paths in `source`."""
-    tasks = pa.table({"instance_id": np.arange(len(manifest)), "path": manifest["source"].to_numpy(dtype=str)})
+    return _stored(manifest, FileImages((str(folder),)))
+
+
+def _stored(manifest: pd.DataFrame, images: StoredImages) -> Source:
+    """Images that can be read by their `source` or by their place."""
+    rows = pa.table({"instance_id": np.arange(len(manifest)), "source": manifest["source"].to_numpy(dtype=str)})
 
     def encoded(chosen: NDArray[np.bool_] | None) -> ray.data.Dataset:
-        wanted = _only(tasks, chosen)
-        blocks = min(max(1, len(wanted) // IMAGES_A_TASK), MAX_BLOCKS)
-        files = ray.data.from_arrow(wanted).repartition(blocks)
-        return files.map_batches(_read_files, fn_args=(str(folder),), batch_size=IMAGES_A_READ)
+        wanted = _only(rows, chosen)
+        blocks = min(max(1, len(wanted) // images.images_a_task), MAX_BLOCKS)
+        tasks = ray.data.from_arrow(wanted).repartition(blocks)
+        return tasks.map_batches(_read_stored, fn_args=(images,), batch_size=images.images_a_read)
 
     return Source(manifest, encoded)
 
@@ -214,23 +247,10 @@ def _find_table(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def _read_files(batch: dict[str, np.ndarray], folder: str) -> dict[str, Any]:
-    """Bytes of image files; what cannot be read, or lies outside the folder, is empty and so counts as broken."""
-    home = Path(folder).resolve()
-    encoded = []
-    for path in batch["path"]:
-        try:
-            file = Path(str(path)).resolve(strict=True)
-            inside = file.is_relative_to(home) and file.is_file()
-            encoded.append(_beginning(file) if inside else b"")
-        except (OSError, RuntimeError):  # RuntimeError: links that lead to themselves
-            encoded.append(b"")
+def _read_stored(batch: dict[str, np.ndarray], images: StoredImages) -> dict[str, Any]:
+    """What cannot be read is empty and so counts as broken."""
+    encoded = list(images.read(batch["instance_id"], batch["source"].tolist()))
     return {"instance_id": batch["instance_id"], "encoded": np.array(encoded, dtype=object)}
-
-
-def _beginning(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(MAX_FILE_BYTES)
 
 
 def _renamed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

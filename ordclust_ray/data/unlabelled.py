@@ -53,15 +53,36 @@ def open_unlabelled(config: IdfdConfig) -> Source:
     """Opens the source and checks what can be checked without decoding.
 
     Raises:
-        InputError: no number of clusters and no labels to count, too few images; one line.
+        InputError: no such split, no number of clusters and no labels to count, too few images; one line.
     """
     source = open_source(config.data)
     source.manifest.index.name = "instance_id"
     if "label" in source.manifest:
         source.manifest["label"] = as_text(source.manifest["label"])
-    images = min(len(source.manifest), config.data.max_images or len(source.manifest))
-    _require_enough(images, config, _num_clusters(source.manifest, config))
+    wanted = source.manifest[_of_split(source.manifest, config)]
+    images = min(len(wanted), config.data.max_images or len(wanted))
+    _require_enough(images, config, _num_clusters(wanted, config))
     return source
+
+
+def _of_split(manifest: pd.DataFrame, config: IdfdConfig) -> NDArray[np.bool_]:
+    """Which of the images are wanted, whatever their number."""
+    if not config.data.split:
+        return np.ones(len(manifest), dtype=bool)
+    split = as_text(manifest["split"])
+    if not (split == config.data.split).any():
+        found = ", ".join(map(repr, sorted(split.unique())[:5]))
+        raise InputError(f"--data.split is {config.data.split!r}; column 'split' holds {found}")
+    return (split == config.data.split).to_numpy()
+
+
+def wanted_images(manifest: pd.DataFrame, config: IdfdConfig) -> NDArray[np.bool_]:
+    """Which of the images a run has, by instance id: those of its split, and at most so many."""
+    wanted, most = _of_split(manifest, config), config.data.max_images
+    if most and most < wanted.sum():
+        places = np.flatnonzero(wanted)
+        wanted[places[np.argsort(random_keys(places, SUBSET), kind="stable")[most:]]] = False
+    return wanted
 
 
 def _require_enough(images: int, config: IdfdConfig, num_clusters: int) -> None:
@@ -93,13 +114,8 @@ def prepare_unlabelled(source: Source, config: IdfdConfig) -> Unlabelled:
     Raises:
         TooManyBrokenError: more than `max_broken_fraction`.
     """
-    n, most = len(source.manifest), config.data.max_images
-    chosen = None
-    if most and most < n:
-        chosen = np.zeros(n, dtype=bool)
-        chosen[np.argsort(random_keys(np.arange(n), SUBSET), kind="stable")[:most]] = True
-    decoded, broken, checksums = decoded_images(source, config.data, chosen)
-    usable = np.ones(n, dtype=bool) if chosen is None else chosen
+    usable, n = wanted_images(source.manifest, config), len(source.manifest)
+    decoded, broken, checksums = decoded_images(source, config.data, None if usable.all() else usable)
     usable[broken.index.to_numpy(dtype=np.int64)] = False
     manifest = source.manifest[usable]
     num_clusters = _num_clusters(manifest, config)

@@ -35,17 +35,14 @@ def small() -> IdfdConfig:
 
 
 def fashion_mnist() -> IdfdConfig:
-    """Fashion-MNIST's 60,000 training images of 28 pixels in Parquet files, on a CPU. Needs --data.path."""
-    return replace(
-        small(),
-        data=UnlabelledConfig(path="fashion_mnist_train.parquet", image_size=28, label_column="label"),
-    )
+    """Fashion-MNIST's 60,000 training images of 28 pixels, on a CPU. Needs --data.path."""
+    return replace(small(), data=replace(_labelled("fashion-mnist", split="train"), image_size=28))
 
 
 def cifar10() -> IdfdConfig:
-    """The paper's CIFAR-10: 50,000 images in Parquet files, ResNet18, 2,000 epochs. Needs --data.path and a GPU."""
+    """The paper's CIFAR-10: 50,000 images, ResNet18, 2,000 epochs. Needs --data.path and a GPU."""
     return IdfdConfig(
-        data=UnlabelledConfig(path="cifar10_train_*.parquet", label_column="label"),
+        data=_labelled("cifar10", split="train"),
         clustering=KMeansConfig(every=20),
         training=IdfdTrainingConfig(precision="bfloat16", compile=True, checkpoint_every=10),
     )
@@ -53,26 +50,30 @@ def cifar10() -> IdfdConfig:
 
 def cifar100() -> IdfdConfig:
     """The paper's CIFAR-100: 50,000 images, 20 superclasses. Needs --data.path and a GPU."""
-    return replace(cifar10(), data=UnlabelledConfig(path="cifar100_train.parquet", label_column="coarse_label"))
+    return replace(cifar10(), data=_labelled("cifar100", split="train"))
 
 
 def stl10() -> IdfdConfig:
     """The paper's STL-10: the 13,000 images of train and test, at 96 pixels. Needs --data.path and a GPU."""
     return replace(
         cifar10(),
-        data=UnlabelledConfig(path="stl10_*.parquet", image_size=96, label_column="label"),
+        data=replace(_labelled("stl10"), image_size=96),
         loss=IdfdLossConfig(orthogonality_weight=0.5),
     )
 
 
 def imagenet10() -> IdfdConfig:
     """The paper's ImageNet-10: 13,000 images of 10 classes at 96 pixels. Needs --data.path and a GPU."""
-    return replace(stl10(), data=replace(stl10().data, path="imagenet10", label_column="folder"))
+    return replace(stl10(), data=replace(_labelled("imagenet10"), image_size=96))
 
 
 def imagenet_dog() -> IdfdConfig:
     """The paper's ImageNet-Dog: 19,500 images of 15 breeds at 96 pixels. Needs --data.path and a GPU."""
-    return replace(stl10(), data=replace(stl10().data, path="imagenet_dog", label_column="folder"))
+    return replace(stl10(), data=replace(_labelled("imagenet-dog"), image_size=96))
+
+
+def _labelled(dataset: str, split: str = "") -> UnlabelledConfig:
+    return UnlabelledConfig(path=dataset, dataset=dataset, label_column="label", split=split)
 
 
 RECIPES = {

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ordclust_ray.config import DataConfig
-from ordclust_ray.data import readers
 from ordclust_ray.data.images import decode
 from ordclust_ray.data.readers import Source, open_source
+from ordclust_ray.datasets import stored
 
 HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 Png = Callable[[int], bytes]
@@ -284,10 +284,10 @@ def test_parquet_files_below_a_table_are_no_images(local_ray: None, tmp_path: Pa
 def test_no_more_of_a_file_is_read_than_an_image_may_have(
     tmp_path: Path, png: Png, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(stored, "MAX_FILE_BYTES", 10)
     (tmp_path / "a.png").write_bytes(png(0))
-    batch = {"instance_id": np.array([0]), "path": np.array([str(tmp_path / "a.png")])}
-    assert readers._read_files(batch, str(tmp_path))["encoded"].tolist() == [png(0)[:10]]
+    images = stored.FileImages((str(tmp_path),))
+    assert list(images.read(np.array([0]), [str(tmp_path / "a.png")])) == [png(0)[:10]]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""Image files that may become instances, and the reasons why some of them do not."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ordclust_ray.config.common import InputError
+from ordclust_ray.core.random_keys import another_seed, random_keys
+from ordclust_ray.datasets.listing import SEED, Listing, left_out
+from ordclust_ray.datasets.stored import FileImages
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+NO_CONTENT = (".", "__MACOSX")
+"""How the names of hidden files begin, and of those that macOS puts into archives beside the real ones."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Images that may become instances.
+
+    Attributes:
+        rows: 0..n-1, `source` and what else the reader knows of each.
+        left_out: `source`, `reason` of those that were left out before.
+    """
+
+    rows: pd.DataFrame
+    left_out: pd.DataFrame = field(default_factory=left_out)
+
+    def only(self, which: ArrayLike) -> "Candidates":
+        """Those for which it is true; the others are not of the set, which needs no reason."""
+        kept = self.rows[np.asarray(which, dtype=bool)].reset_index(drop=True)
+        return Candidates(kept, self.left_out)
+
+    def without(self, which: ArrayLike, reason: str | pd.Series) -> "Candidates":
+        """Those for which it is false; the others are left out.
+
+        Args:
+            which: (N,) bool.
+            reason: of all of them, or of each row.
+        """
+        out = np.asarray(which, dtype=bool)
+        reasons = reason if isinstance(reason, str) else reason[out].to_numpy()
+        return self.only(~out).also_without(pd.DataFrame({"source": self.rows["source"][out], "reason": reasons}))
+
+    def also_without(self, out: pd.DataFrame) -> "Candidates":
+        """The same ones, with more that was left out."""
+        return Candidates(self.rows, pd.concat([self.left_out, out], ignore_index=True) if len(out) else self.left_out)
+
+    def once(self, key: str) -> "Candidates":
+        """Of those with the same value in a column, the first."""
+        return self.without(self.rows[key].duplicated(), "listed twice")
+
+    def named(self, column: str, names: Mapping[str, Any]) -> "Candidates":
+        """Codes in a column replaced by what they mean; unknown ones are left out."""
+        codes = self.rows[column].fillna("").astype(str)
+        reasons = unknown(column, codes, f"one of {', '.join(names)}")
+        known = self.without(~codes.isin(list(names)), reasons)
+        return known.having(**{column: known.rows[column].map(names)})
+
+    def having(self, **columns: Any) -> "Candidates":
+        """With more columns, or other values in them."""
+        return Candidates(self.rows.assign(**columns), self.left_out)
+
+    def listing(self, columns: Sequence[str], homes: Sequence[Path], notes: Sequence[str] = ()) -> Listing:
+        """The instances, in the order of the rows.
+
+        Args:
+            columns: of the rows, besides `source`.
+            homes: folders that they lie in.
+            notes: of the listing.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self.rows.empty:
+            why = [f"; {source!r} was left out: {reason}" for source, reason in self.left_out.to_numpy()[:1]]
+            raise InputError(f"{str(homes[0])!r} holds no image that can be used{''.join(why)}")
+        rows = self.rows[["source", *columns]].rename_axis("instance_id")
+        images = FileImages(tuple(str(home.absolute()) for home in homes))
+        return Listing(rows, images, self.left_out, list(notes))
+
+
+def unknown(what: str, values: pd.Series, allowed: str) -> pd.Series:
+    """A reason by row: the value, and what is allowed."""
+    return f"unknown {what} " + values.map(repr).astype(str) + f"; it must be {allowed}"
+
+
+def image_files(folder: Path) -> pd.DataFrame:
+    """Image files in a folder and below it, in the order of their paths; hidden ones are none.
+
+    Returns:
+        `source` (absolute path), `path` (from the folder on), `name`; no rows where there is no such folder.
+    """
+    home = str(folder.absolute())
+    paths = sorted(_image_paths(home))
+    columns = {
+        "source": [f"{home}/{path}" for path in paths],
+        "path": paths,
+        "name": [path.rpartition("/")[2] for path in paths],
+    }
+    return pd.DataFrame(columns, dtype=str)
+
+
+def _image_paths(home: str) -> Iterator[str]:
+    for folder, below, names in os.walk(home):
+        below[:] = [name for name in below if not name.startswith(NO_CONTENT)]
+        inside = folder[len(home) :].lstrip("/")
+        before = f"{inside}/" if inside else ""
+        images = (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(NO_CONTENT))
+        yield from (before + name for name in images)
+
+
+def home_of(source: Path, holds: Callable[[Path], bool]) -> Path | None:
+    """The folder itself, or the first one in it, that holds a set; None where neither does."""
+    inside = sorted(source.iterdir()) if source.is_dir() else []
+    return next((folder for folder in [source, *inside] if holds(folder)), None)
+
+
+def places_in_draw(names: Sequence[str]) -> NDArray[np.int64]:
+    """Places (0..n-1) of names in a seeded shuffle: the first ones are a draw at random, without replacement.
+
+    The order in which the names are given plays no part.
+    """
+    by_name = np.argsort(np.asarray(names, dtype=str), kind="stable")
+    keys = random_keys(np.arange(len(by_name)), another_seed(SEED, 1))  # not the keys of `shares`: that splits the draw
+    places = np.empty(len(by_name), dtype=np.int64)
+    places[by_name[np.argsort(keys)]] = np.arange(len(by_name))
+    return places
