@@ -17,6 +17,7 @@ from ordclust_ray.processes import world_size
 from ordclust_ray.training.bank import Bank, gather, gather_rows
 from ordclust_ray.training.epochs import identity
 
+NARROW = 16
 PARTS = ("augmentation", "forward", "bank", "backward", "optimiser")
 """The parts of a step, as a profiler shows them."""
 
@@ -43,7 +44,7 @@ class IdfdTrainer:
         self.modules = nn.ModuleList([FeatureNetwork(model.network, size, model.feature_dim, model.width)])
         if config.loss.reconstructs:
             self.modules.append(ImageDecoder(size, model.feature_dim, model.width))
-        self.modules.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.modules.to(device=device, memory_format=memory_format_of(self.modules, device))  # type: ignore[call-overload]
         if device.type == "cuda" and world_size() > 1:  # statistics of the whole batch, as all else; not on CPUs
             self.modules = nn.SyncBatchNorm.convert_sync_batchnorm(self.modules)
         if training.compile:
@@ -133,3 +134,13 @@ class IdfdTrainer:
         """Continues where `state_dict` was taken."""
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def memory_format_of(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """channels_last, which is faster; not on CPUs where a 1 x 1 convolution is narrow.
+
+    There oneDNN's backward pass writes beyond its memory (AVX-512, fewer channels than a vector holds floats).
+    """
+    pointwise = [part for part in network.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1)]
+    narrow = any(min(part.in_channels, part.out_channels) < NARROW for part in pointwise)
+    return torch.contiguous_format if device.type == "cpu" and narrow else torch.channels_last
