@@ -50,7 +50,7 @@ def run(config: AnalyseConfig, origin: Origin, tracker: Tracker, output: Path) -
     base, schedule = drc.config, {"epochs": config.comparator_epochs, "seed": config.run.seed}
     train, test = samples(config, drc)
     measures = {analysis.THIS: ranks_of(drc.results)}
-    for variant, clustering in analysis.variants(base.clustering, config.k).items():
+    for variant, clustering in analysis.variants(base.clustering, config.k, plain=config.without_repulsion).items():
         measures[variant] = train_variant(config, base, clustering, output.parent.name, variant)
     measures |= analysis.feature_measures(train, test, base, **schedule)
     kinds = analysis.KINDS if base.clustering.num_clusters > 1 else ()

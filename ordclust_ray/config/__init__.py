@@ -40,6 +40,8 @@ from ordclust_ray.config.idfd import (
     KMeansConfig,
     UnlabelledConfig,
 )
+from ordclust_ray.config.prepare import PrepareConfig
+from ordclust_ray.config.reproduce import ReproduceConfig
 
 __all__ = [
     "DIGITS",
@@ -68,8 +70,10 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "PredictConfig",
+    "PrepareConfig",
     "RankConfig",
     "ReferencesConfig",
+    "ReproduceConfig",
     "RunConfig",
     "SelectConfig",
     "TrainingConfig",

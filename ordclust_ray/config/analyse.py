@@ -32,6 +32,8 @@ class AnalyseConfig(JobConfig):
     """Where the run's images are now. Empty: where they were."""
     k: tuple[int, ...] = ()
     """Numbers of clusters that the run is trained with again: --k 1 2 4. Its own is not."""
+    without_repulsion: bool = True
+    """Train the run again without repulsion too (table 8)."""
     analysed_images: int = 20_000
     """At most so many training images, and as many held-out ones, drawn at random, have their features looked at."""
     comparator_epochs: int = 30

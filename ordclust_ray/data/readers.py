@@ -89,11 +89,7 @@ def prepared_of(folder: Path) -> str:
 
 def read_dataset(path: Path, config: ImagesConfig) -> Source:
     """A data set as it was downloaded."""
-    try:
-        listing = list_instances(config.dataset, path, Path(config.lists).expanduser() if config.lists else None)
-    except InputError as error:
-        hint = "; --data.dataset '' reads Parquet files by their columns" if path.suffix == ".parquet" else ""
-        raise InputError(f"{error}{hint}") from None
+    listing = list_instances(config.dataset, path, Path(config.lists).expanduser() if config.lists else None)
     columns = config.columns
     _require_columns(list(columns.values()), list(listing.rows.columns), f"data set {config.dataset}")
     return _stored(_renamed(listing.rows, columns).assign(source=listing.rows["source"]), listing.images)

@@ -73,7 +73,7 @@ def _of_split(manifest: pd.DataFrame, config: IdfdConfig) -> NDArray[np.bool_]:
     if not (split == config.data.split).any():
         found = ", ".join(map(repr, sorted(split.unique())[:5]))
         raise InputError(f"--data.split is {config.data.split!r}; column 'split' holds {found}")
-    return (split == config.data.split).to_numpy()
+    return (split == config.data.split).to_numpy(copy=True)
 
 
 def wanted_images(manifest: pd.DataFrame, config: IdfdConfig) -> NDArray[np.bool_]:

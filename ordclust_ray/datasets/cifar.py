@@ -17,6 +17,7 @@ from ordclust_ray.datasets.downloads import download
 from ordclust_ray.datasets.generated_cifar import generate_cifar10, generate_cifar100
 from ordclust_ray.datasets.layouts import home, refuse_lists, require_files
 from ordclust_ray.datasets.listing import TEST, TRAIN, DataSet, Listing, require_layout
+from ordclust_ray.datasets.parquet import parquet_files, read_labelled
 from ordclust_ray.datasets.pickles import as_text, load_arrays
 from ordclust_ray.datasets.stored import ArrayImages, Piece
 
@@ -158,9 +159,18 @@ def _binary(folder: str, files: dict[str, str], named_in: tuple[str, ...]) -> _V
     )
 
 
+def _read_10(source: Path, lists: Path | None) -> Listing:
+    """CIFAR-10 in one of its versions, or in Parquet files."""
+    if parquet := parquet_files(source.absolute()):
+        refuse_lists(lists, "CIFAR-10")
+        return read_labelled(parquet, CLASSES_10, "CIFAR-10")
+    return _read(source, lists, VERSIONS_10, ("label",), "CIFAR-10", LAYOUT_10)
+
+
+CLASSES_10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FILES_10 = {**{f"data_batch_{i}": TRAIN for i in range(1, 6)}, "test_batch": TEST}
 FILES_100 = {"train": TRAIN, "test": TEST}
-LAYOUT_10 = "a folder cifar-10-batches-py (or -bin) with data_batch_1 to 5, test_batch and batches.meta"
+LAYOUT_10 = "a folder cifar-10-batches-py (or -bin) with data_batch_1 to 5, test_batch and batches.meta; or *.parquet"
 LAYOUT_100 = "a folder cifar-100-python (or -binary) with train, test and meta (or the files of class names)"
 VERSIONS_10 = (
     _python("cifar-10-batches-py", FILES_10, "batches.meta", ["labels"], ["label_names"]),
@@ -182,7 +192,7 @@ LICENCE = "none stated; for research, by its authors' page to be cited (Krizhevs
 CIFAR10 = DataSet(
     name="cifar10",
     title="CIFAR-10",
-    read=partial(_read, versions=VERSIONS_10, columns=("label",), title="CIFAR-10", layout=LAYOUT_10),
+    read=_read_10,
     layout=LAYOUT_10,
     published={TRAIN: 50_000, TEST: 10_000},
     source=SOURCE,

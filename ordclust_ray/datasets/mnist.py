@@ -17,10 +17,11 @@ from ordclust_ray.datasets.downloads import download
 from ordclust_ray.datasets.generated_arrays import generate_fashion
 from ordclust_ray.datasets.layouts import refuse_lists, require_home
 from ordclust_ray.datasets.listing import TEST, TRAIN, DataSet, Listing
+from ordclust_ray.datasets.parquet import parquet_files, read_labelled
 from ordclust_ray.datasets.stored import ArrayImages, Piece
 
 TITLE = "Fashion-MNIST"
-LAYOUT = "a folder, or FashionMNIST/raw in it, with train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and t10k-*"
+LAYOUT = "a folder, or FashionMNIST/raw in it, with train-images-idx3-ubyte.gz and three more; or *.parquet"
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 PREFIXES = {TRAIN: "train", TEST: "t10k"}
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
@@ -32,7 +33,7 @@ def read_fashion(source: Path, lists: Path | None = None) -> Listing:
     """Lists the images, those for training first.
 
     Args:
-        source: the folder of the four files, packed or not, or torchvision's folder that holds them.
+        source: the folder of the four files, packed or not, or torchvision's folder that holds them; or Parquet files.
         lists: none are published.
 
     Raises:
@@ -40,6 +41,8 @@ def read_fashion(source: Path, lists: Path | None = None) -> Listing:
     """
     refuse_lists(lists, TITLE)
     source = source.absolute()
+    if parquet := parquet_files(source):
+        return read_labelled(parquet, CLASSES, TITLE)
     names = [f"{prefix}-{kind}" for prefix in PREFIXES.values() for kind in (IMAGES, LABELS)]
     either = [f"{name}{packed}" for name in names for packed in (".gz", "")]
     folder = require_home(source, ["FashionMNIST/raw", "raw"], either, LAYOUT, TITLE)

@@ -1,6 +1,7 @@
 """Tables of a Parquet file that holds images beside them."""
 
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ordclust_ray.config.common import InputError
-from ordclust_ray.datasets.stored import ParquetImages
+from ordclust_ray.datasets.chosen import choose, named
+from ordclust_ray.datasets.listing import TEST, TRAIN, Listing
+from ordclust_ray.datasets.stored import JoinedImages, ParquetImages
 
 IMAGE = "image"
 
@@ -27,6 +30,31 @@ def read_columns(file: Path, columns: Sequence[str], title: str) -> tuple[pd.Dat
         raise InputError(f"{str(file)!r} is not a Parquet file: {' '.join(str(error).split())}") from None
     rows["source"] = [f"{file}#{row}" for row in range(len(rows))]
     return rows, ParquetImages(str(file), IMAGE)
+
+
+def parquet_files(source: Path) -> list[Path]:
+    """What a source is, where it is Parquet: a file, a pattern of files, or a folder of them."""
+    if has_magic(source.name):
+        return sorted(file for file in source.parent.glob(source.name) if file.suffix == ".parquet")
+    return [source] if source.suffix == ".parquet" and source.is_file() else sorted(source.glob("*.parquet"))
+
+
+def read_labelled(files: Sequence[Path], classes: Sequence[str], title: str) -> Listing:
+    """Lists Parquet files of images and the numbers of their classes, as hubs give sets away.
+
+    Args:
+        files: those with "test" in their names are held out.
+        classes: names by number.
+        title: of the set.
+
+    Raises:
+        InputError: not a Parquet file, or without the columns `image` and `label`; one line.
+    """
+    parts = [(read_columns(file, ["label"], title), TEST if TEST in file.name else TRAIN) for file in files]
+    rows = pd.concat([part.assign(split=split) for (part, _), split in parts], ignore_index=True)
+    rows["label"], unknown = named(rows["label"], dict(enumerate(classes)), "label")
+    images = JoinedImages(tuple((images, len(part)) for (part, images), _ in parts))
+    return choose(rows, images, [unknown], ["read from Parquet files, of which no checksums are published"])
 
 
 def _require_columns(schema: pa.Schema, columns: Sequence[str], file: Path, title: str) -> None:

@@ -133,3 +133,33 @@ class ParquetImages:
         """One past the last row of each row group."""
         metadata = pq.ParquetFile(self.file).metadata
         return np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
+
+
+@dataclass(frozen=True)
+class JoinedImages:
+    """Images of several stores, one store after another by instance id.
+
+    Attributes:
+        parts: each, with the number of its images.
+    """
+
+    parts: tuple[tuple[StoredImages, int], ...]
+
+    @property
+    def images_a_read(self) -> int:
+        """See `StoredImages`."""
+        return self.parts[0][0].images_a_read
+
+    @property
+    def images_a_task(self) -> int:
+        """See `StoredImages`."""
+        return self.parts[0][0].images_a_task
+
+    def read(self, instance_ids: NDArray[np.int64], sources: Sequence[str]) -> Iterator[bytes]:
+        """See `StoredImages`."""
+        first = 0
+        for part, images in self.parts:
+            rows = np.flatnonzero((instance_ids >= first) & (instance_ids < first + images))
+            if len(rows):
+                yield from part.read(instance_ids[rows] - first, [sources[int(row)] for row in rows])
+            first += images

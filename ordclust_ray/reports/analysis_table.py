@@ -17,7 +17,7 @@ from ordclust_ray.config import ClusteringConfig, DrcConfig
 from ordclust_ray.core.metrics import contingency, normalized_mutual_information
 from ordclust_ray.core.networks import Comparator, Orid
 from ordclust_ray.core.random_keys import random_keys
-from ordclust_ray.core.rank_estimator import Encoded, Grouped, RankNetworks
+from ordclust_ray.core.rank_estimator import Encoded, Grouped, RankEstimator, RankNetworks
 from ordclust_ray.figures.drc import feature_map, rank_histograms
 from ordclust_ray.references import Comparison, build_estimator, choose_candidates
 from ordclust_ray.reports.drc_figures import MAP_POINTS
@@ -83,17 +83,19 @@ def sample(features: Mapping[str, NDArray], images: pd.DataFrame) -> Sample:
     return Sample(ids, encoded, known["rank"].to_numpy(dtype=float), groups)
 
 
-def variants(run: ClusteringConfig, wanted: Sequence[int]) -> dict[str, ClusteringConfig]:
+def variants(run: ClusteringConfig, wanted: Sequence[int], *, plain: bool = True) -> dict[str, ClusteringConfig]:
     """The clusterings that a run has to be trained with again, by name.
 
     Args:
         run: its own.
         wanted: numbers of clusters.
+        plain: whether the run without repulsion is among them, where it has some.
 
     >>> list(variants(ClusteringConfig(num_clusters=2), [1, 2, 4]))
     ['alpha0', 'k1', 'k4']
     """
-    found = {PLAIN: replace(run, repulsion=0.0)} if run.num_clusters > 1 and run.repulsion > 0 else {}
+    repelled = plain and run.num_clusters > 1 and run.repulsion > 0
+    found = {PLAIN: replace(run, repulsion=0.0)} if repelled else {}
     return found | {f"k{k}": replace(run, num_clusters=k) for k in sorted(set(wanted) - {run.num_clusters})}
 
 
@@ -161,9 +163,14 @@ def estimate_within(
     comparison = Comparison(levels, rank.tolerance, rank.scale, rank, by)
     known = {"instance_id": train.instance_ids, **features}
     estimator = build_estimator(networks, candidates, known, centroids, comparison)
-    batches = zip(*(part.split(BATCH) for part in test.encoded), strict=True)
-    with torch.inference_mode():
-        return torch.cat([estimator.estimate_encoded(Encoded(*batch)).ranks for batch in batches]).numpy()
+    return map_ranks(estimator, test)
+
+
+@torch.inference_mode()
+def map_ranks(estimator: RankEstimator, images: Sample) -> NDArray[np.float64]:
+    """(N,) MAP estimates."""
+    batches = zip(*(part.split(BATCH) for part in images.encoded), strict=True)
+    return torch.cat([estimator.estimate_encoded(Encoded(*batch)).ranks for batch in batches]).numpy()
 
 
 def feature_measures(train: Sample, test: Sample, run: DrcConfig, **schedule: int) -> dict[str, dict[str, float]]:

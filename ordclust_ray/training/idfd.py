@@ -44,7 +44,8 @@ class IdfdTrainer:
         self.modules = nn.ModuleList([FeatureNetwork(model.network, size, model.feature_dim, model.width)])
         if config.loss.reconstructs:
             self.modules.append(ImageDecoder(size, model.feature_dim, model.width))
-        self.modules.to(device=device, memory_format=memory_format_of(self.modules, device))  # type: ignore[call-overload]
+        self._memory_format = memory_format_of(self.modules, device)
+        self.modules.to(device=device, memory_format=self._memory_format)  # type: ignore[call-overload]
         if device.type == "cuda" and world_size() > 1:  # statistics of the whole batch, as all else; not on CPUs
             self.modules = nn.SyncBatchNorm.convert_sync_batchnorm(self.modules)
         if training.compile:
@@ -80,7 +81,7 @@ class IdfdTrainer:
         with self.measure("augmentation"):
             views = augment(images, generator, **vars(self.config.augmentation))
         with self.measure("forward"), self._autocast():
-            own = self._wrapped[0](views.to(memory_format=torch.channels_last))
+            own = self._wrapped[0](views.to(memory_format=self._memory_format))
         with self.measure("bank"):
             features, rows = gather(own, sizes), gather_rows(bank_rows, sizes)
             losses = self._losses(features, rows)

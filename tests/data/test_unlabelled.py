@@ -11,6 +11,7 @@ from PIL import Image
 from ordclust_ray.config import BankConfig, DrcConfig, IdfdConfig, InputError, KMeansConfig, UnlabelledConfig
 from ordclust_ray.data.decoded import TooManyBrokenError
 from ordclust_ray.data.unlabelled import Unlabelled, open_unlabelled, prepare_unlabelled
+from ordclust_ray.datasets.registry import DATASETS
 
 
 def config(path: str, k: int = 0, **data: Any) -> IdfdConfig:
@@ -156,3 +157,17 @@ def test_a_pattern_chooses_files(local_ray: None, small_config: DrcConfig) -> No
     data = prepared(config(f"{small_config.data.path}/[bc].parquet", k=4))
     assert len(data.manifest) == 72  # 30 to 102, without 34
     assert data.broken.index.tolist() == [4]
+
+
+def test_only_the_images_of_a_split(local_ray: None, tmp_path: Path) -> None:
+    generate = DATASETS["fashion-mnist"].generate
+    assert generate is not None
+    generate(tmp_path)
+    settings = config(str(tmp_path), dataset="fashion-mnist", label_column="label", split="test", max_images=15)
+    data = prepared(replace(settings, clustering=KMeansConfig(num_clusters=3)))
+    assert len(data.manifest) == 15
+    assert data.manifest["source"].str.contains("t10k-images").all()
+    assert sorted(rows_of(data)["instance_id"]) == data.manifest.index.tolist()
+    wrong = replace(settings, data=replace(settings.data, split="tset"))
+    with pytest.raises(InputError, match=r"--data\.split is 'tset'; column 'split' holds 'test', 'train'"):
+        open_unlabelled(wrong)

@@ -7,10 +7,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from ordclust_ray.config.common import InputError
+from ordclust_ray.data.images import decode
 from ordclust_ray.datasets.generated_pictures import class_picture
 from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.mnist import FASHION_MNIST, read_fashion, read_idx
@@ -148,3 +151,24 @@ def test_fashion_is_compared_with_the_published_files(fashion: Path, monkeypatch
     listing = read_fashion(fashion)
     assert listing.verified == FILES
     assert listing.notes == []
+
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def test_parquet_files_are_read_too() -> None:
+    listing = read_fashion(SHARED / "fashion_mnist_*.parquet")
+    assert listing.rows["split"].value_counts().to_dict() == {"train": 60_000, "test": 10_000}
+    assert listing.rows["label"].value_counts().to_dict() == dict.fromkeys(CLASSES, 7_000)
+    assert listing.rows["split"].iloc[[0, 9_999, 10_000]].tolist() == ["test", "test", "train"]
+    ids = np.array([9_999, 10_000])
+    images = [decode(image, 28, 1000) for image in listing.images.read(ids, listing.rows["source"][ids].tolist())]
+    for image, file, row in zip(images, ("test", "train"), (9_999, 0), strict=True):
+        stored = pq.read_table(SHARED / f"fashion_mnist_{file}.parquet", columns=["image"])["image"][row].as_py()
+        assert (image == decode(stored if isinstance(stored, bytes) else stored["bytes"], 28, 1000)).all()
+
+
+def test_parquet_without_labels_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"train\.parquet' is not Fashion-MNIST: it has no column 'label'"):
+        read_fashion(tmp_path)

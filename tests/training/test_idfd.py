@@ -1,5 +1,7 @@
 """The step of IDFD and its epochs, without Ray: what is learned from, restart, any number of processes."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -324,3 +326,22 @@ def test_processes_train_one_network_and_another_number_goes_on(tmp_path: Path) 
         alone.run_epoch()
     assert [epoch["epoch"] for epoch in alone.history] == [1, 2, 3, 4]
     assert alone.history[2]["instance_discrimination"] < history[0]["instance_discrimination"]
+
+
+NARROW = """
+import torch
+from dataclasses import replace
+from ordclust_ray.config import FeaturesConfig, IdfdConfig, UnlabelledConfig
+from ordclust_ray.training.idfd import IdfdTrainer
+config = IdfdConfig(data=UnlabelledConfig(image_size=16), model=FeaturesConfig(width=0.05, feature_dim=8))
+trainer, generator = IdfdTrainer(config, 40, torch.device("cpu")), torch.Generator().manual_seed(0)
+for step in range(60):
+    rows = torch.arange(17 + step % 16)
+    images = torch.randint(0, 255, (len(rows), 16, 16, 3), dtype=torch.uint8)
+    trainer.step(images, rows, [len(rows)], generator)
+"""
+
+
+def test_a_narrow_residual_network_does_not_corrupt_the_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,103 @@
+"""A table or figure of the papers, ours beside theirs: `python jobs/reproduce.py TABLE`; `list` says what there is."""
+
+import gc
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from cli import parse, stop
+
+from ordclust_ray.config import InputError, ReproduceConfig
+from ordclust_ray.reproduction.plans import TABLES, Plan
+
+
+def recipe(plan: Plan) -> Callable[[], ReproduceConfig]:
+    """What a table is reproduced with."""
+    make = partial(ReproduceConfig)
+    make.__doc__ = plan.title
+    return make
+
+
+LIST = "list"
+RECIPES = {LIST: ReproduceConfig, **{name: recipe(plan) for name, plan in TABLES.items()}}
+
+if __name__ == "__main__":
+    parse(RECIPES, LIST, sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
+
+from reproducing import JobsEngine
+
+from ordclust_ray.figures.reproduction import measured_curves
+from ordclust_ray.reproduction.cells import Cell, Measured
+from ordclust_ray.reproduction.cost import overview
+from ordclust_ray.reproduction.curves import Curves, points
+from ordclust_ray.reproduction.local import LocalEngine
+from ordclust_ray.reproduction.plans import cells_of, substituted
+from ordclust_ray.reproduction.results import Store
+from ordclust_ray.reproduction.smoke import generate_copies
+from ordclust_ray.reproduction.tables import as_text, compare
+from ordclust_ray.run import kept, opened, recorded, start_ray
+
+FREE = ("data", "lists", "path", "seeds")
+
+
+def main(arguments: list[str]) -> None:
+    name, config = parse(RECIPES, LIST, arguments)
+    try:
+        if name == LIST:
+            print(overview(TABLES, config))
+        else:
+            run(name, substituted(TABLES[name], config.recipe) if config.recipe else TABLES[name], config)
+    except InputError as error:
+        stop(str(error))
+    except KeyboardInterrupt:
+        stop("interrupted; the same command goes on")
+
+
+def run(name: str, plan: Plan, config: ReproduceConfig) -> None:
+    """Runs every cell that was not run yet, says the table or draws the figure, and leaves both."""
+    named = replace(config.run, name=config.run.name or f"{name}-{config.scale}")
+    with opened(named, named.name, kept(config, FREE)) as (folder, tracker):
+        output = folder / "results"
+        output.mkdir(exist_ok=True)
+        with recorded(tracker, {"table": name, **config.flat()}):
+            results = measure_all(plan, config)
+            say(plan, results, output)
+            tracker.artifacts(output)
+        print(f"\nresults: {output}\nMLflow:  {tracker.where()}   (run {named.name})", flush=True)
+
+
+def measure_all(plan: Plan, config: ReproduceConfig) -> dict[Cell, Measured]:
+    """Of every cell and seed; those that were measured before are read."""
+    cells = [replace(cell, seed=seed) for seed in config.seeds for cell in cells_of(plan)]
+    store = Store(config)
+    if config.scale == "smoke":
+        config = generate_copies(config, cells)
+    engine = JobsEngine(config) if config.scale == "full" else LocalEngine(config)
+    for number, cell in enumerate(cells, start=1):
+        if cell not in store:
+            start_ray()
+            print(f"run {number} of {len(cells)}: {cell.name}", flush=True)
+            store.put(cell, engine.measure(cell))
+    return {cell: store.get(cell) for cell in cells}
+
+
+def say(plan: Plan, results: dict[Cell, Measured], output: Path) -> None:
+    """Prints the table, or a figure's points, and writes them."""
+    if isinstance(plan, Curves):
+        found = points(plan, results)
+        measured_curves(found, title=plan.title, x=plan.x).savefig(output / "figure.png", dpi=120)
+        found.to_csv(output / "points.csv", index=False)
+        text = f"{plan.title}\n{found.to_string(index=False)}\n{plan.note}"
+    else:
+        numbers = compare(plan, results)
+        numbers.assign(column=numbers["column"].map(" ".join)).to_csv(output / "table.csv", index=False)
+        text = as_text(plan, results)
+    (output / "table.txt").write_text(text + "\n")
+    print(f"\n{text}")
+
+
+if __name__ == "__main__":
+    gc.freeze()
+    main(sys.argv[1:])

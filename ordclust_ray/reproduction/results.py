@@ -1,0 +1,51 @@
+"""What cells measured, kept as files: a cell of the same settings is not run again, whichever table asks for it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ordclust_ray.config import ReproduceConfig
+from ordclust_ray.reproduction.cells import Cell, Measured
+from ordclust_ray.reproduction.cost import trained_of
+
+FOLDER = "reproduction"
+
+
+class Store:
+    """Measurements in the folder of all runs.
+
+    Args:
+        options: of the reproduction.
+    """
+
+    def __init__(self, options: ReproduceConfig) -> None:
+        self._options = options
+        self._folder = options.run.storage_path / FOLDER / options.scale
+
+    def _file(self, cell: Cell) -> Path:
+        """Known by all settings of its trainings but where things lie and by how many processes they are trained."""
+        settings = [
+            {
+                key: value
+                for key, value in config.flat().items()
+                if not key.startswith(("data.path", "data.lists", "run."))
+            }
+            for config in trained_of(cell, self._options)
+        ]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return self._folder / f"{cell.name}-{digest[:8]}.json"
+
+    def __contains__(self, cell: Cell) -> bool:
+        return self._file(cell).exists()
+
+    def get(self, cell: Cell) -> Measured:
+        """What was measured."""
+        return Measured(**json.loads(self._file(cell).read_text()))
+
+    def put(self, cell: Cell, measured: Measured) -> None:
+        """Whole or not at all."""
+        file = self._file(cell)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(measured.as_json()))
+        new.replace(file)

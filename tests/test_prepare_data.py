@@ -1,0 +1,156 @@
+"""The job that prepares data sets: killed and started again, what it says, and that a training reads what it wrote."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import job
+import mlflow
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ordclust_ray.data.prepare import open_checked
+from ordclust_ray.datasets.registry import DATASETS
+from ordclust_ray.recipes import drc
+from ordclust_ray.reports.data_card import by_part, counts
+
+IMAGES = 9_000
+
+
+def command(*line: object) -> list[str]:
+    return [sys.executable, "jobs/prepare_data.py", *map(str, line)]
+
+
+def prepared(tmp_path: Path, *line: object) -> subprocess.CompletedProcess[str]:
+    storage = ("--run.storage", tmp_path / "runs")
+    return subprocess.run(
+        command(*line, *storage), capture_output=True, text=True, env=job.environment(), cwd=job.ROOT, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """9,000 images of two classes, five files of Parquet; one is broken."""
+    folder = tmp_path_factory.mktemp("images")
+    for split in ("train", "test"):
+        for shade in (60, 190):
+            (folder / split / str(shade)).mkdir(parents=True)
+            for number in range(IMAGES // 4):
+                image = Image.new("L", (8, 8), shade)
+                image.putpixel((number % 8, number // 8 % 8), number % 251)
+                image.putpixel((7, 7), number // 64)
+                image.save(folder / split / str(shade) / f"{number:04}.png")
+    (folder / "train" / "60" / "0007.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def after_kill(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int], str]:
+    """Where it was killed and finished; the files that were there then, and when they were written; what it said."""
+    tmp_path = tmp_path_factory.mktemp("killed")
+    output = tmp_path / "out"
+    line = ("folder", "--source", folder, "--output", output, "--run.storage", tmp_path / "runs")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command(*line), stdout=log, stderr=log, env=job.environment(), cwd=job.ROOT)
+        while process.poll() is None and not list(output.glob("part-*.parquet")):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    there = {file.name: file.stat().st_mtime_ns for file in output.glob("part-*.parquet")}
+    done = prepared(tmp_path, "folder", "--source", folder, "--output", output)
+    assert done.returncode == 0, done.stderr
+    return tmp_path, there, done.stdout
+
+
+def test_killed_and_started_again_it_writes_the_rest(after_kill: tuple[Path, dict[str, int], str]) -> None:
+    tmp_path, there, _ = after_kill
+    files = sorted((tmp_path / "out").glob("part-*.parquet"))
+    assert there
+    assert len(files) == 5
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in there} == there
+    ids = pd.concat([pq.read_table(file, columns=["instance_id"]).to_pandas() for file in files])["instance_id"]
+    assert ids.tolist() == list(range(IMAGES))
+
+
+def test_the_card_counts(after_kill: tuple[Path, dict[str, int], str]) -> None:
+    tmp_path, _, said = after_kill
+    card = json.loads((tmp_path / "out" / "data_card.json").read_text())
+    assert card["images"] == IMAGES - 1
+    assert card["parts"] == {"train": 4499, "test": 4500}
+    assert card["counts"]["label"]["60"] == {"all": 4499, "train": 2249, "test": 2250}
+    assert sum(card["left_out"].values()) == 1
+    assert "no image" not in said
+    assert "8,999 images." in said
+    listed = pd.read_csv(tmp_path / "out" / "left_out.csv")
+    assert listed["source"].tolist() == [str(p) for p in [Path(listed["source"][0])]]
+    assert listed["source"][0].endswith("train/60/0007.png")
+    assert card["identical"]["across"] > 0  # the same pictures are in both splits
+
+
+def test_it_is_in_mlflow(after_kill: tuple[Path, dict[str, int], str]) -> None:
+    tmp_path, _, _ = after_kill
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("data")
+    assert experiment is not None
+    run = next(run for run in client.search_runs([experiment.experiment_id]) if run.info.status == "FINISHED")
+    assert run.data.metrics["images"] == IMAGES - 1
+    assert run.data.metrics["left_out"] == 1
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"data_card.json", "data_card.md", "left_out.csv"}
+
+
+def test_too_many_left_out_are_an_error(tmp_path: Path) -> None:
+    generate = DATASETS["aadb"].generate
+    assert generate is not None
+    generate(tmp_path / "aadb")
+    image = next((tmp_path / "aadb").rglob("*.jpg"))
+    image.unlink()
+    done = prepared(tmp_path, "aadb", "--source", tmp_path / "aadb", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "over --max-broken-fraction 0.01; the first: " in done.stderr
+    assert image.name in done.stderr
+    assert "missing" in pd.read_csv(tmp_path / "out" / "left_out.csv")["reason"][0]
+    again = prepared(
+        tmp_path, "aadb", "--source", tmp_path / "aadb", "--output", tmp_path / "out", "--max-broken-fraction", 0.5
+    )
+    assert again.returncode == 0, again.stderr
+
+
+def test_an_archive_is_prepared_and_read_as_its_download_is(tmp_path: Path) -> None:
+    generate = DATASETS["morph-c"].generate
+    assert generate is not None
+    generate(tmp_path / "morph")
+    archive = shutil.make_archive(str(tmp_path / "morph"), "gztar", tmp_path / "morph")
+    output = tmp_path / "prepared"
+    done = prepared(tmp_path, "morph-c", "--source", archive, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert not (output / ".unpacked").exists()
+    assert "Use estimates of age for research only." in (output / "data_card.md").read_text()
+    recipe = drc.morph_c()
+    known = [
+        open_checked(replace(recipe, data=replace(recipe.data, path=str(path)))).manifest.drop(columns="source")
+        for path in (tmp_path / "morph", output)
+    ]
+    pd.testing.assert_frame_equal(known[0], known[1], check_dtype=False)
+
+
+def test_a_set_that_cannot_be_fetched_says_so(tmp_path: Path) -> None:
+    done = prepared(tmp_path, "aadb", "--source", tmp_path / "a", "--output", tmp_path / "out", "--download", True)
+    assert done.returncode == 2
+    assert "error: --download: AADB cannot be fetched freely; its source: " in done.stderr
+
+
+def test_counts_come_in_the_order_of_use() -> None:
+    rows = pd.DataFrame({"split": ["test", "train", "validation", "train"], "rank": [10.0, 9.0, 9.0, 0.5]})
+    assert list(counts(rows["split"]).items()) == [("train", 2), ("validation", 1), ("test", 1)]
+    assert by_part(rows, "rank", "split") == {
+        "0.5": {"all": 1, "train": 1},
+        "9": {"all": 2, "train": 1, "validation": 1},
+        "10": {"all": 1, "test": 1},
+    }
