@@ -62,6 +62,8 @@ def test_every_command_is_known_here() -> None:
         "mlflow models serve",
         "printf ",
         "python jobs/analyse.py",
+        "python jobs/prepare_data.py",
+        "python jobs/reproduce.py",
         *exports,
         "ray ",
         "mlflow ui",
@@ -111,14 +113,15 @@ def test_without_the_token_nobody_submits(cluster: dict[str, str], tmp_path: Pat
 
 
 def test_parquet(cluster: dict[str, str], tmp_path: Path) -> None:
-    """The README's own file where this machine has it, else one like it: images, severities, kinds."""
+    """The README's own file where this machine has it, else one like it: images, severities, stresses."""
     line = job.readme("python jobs/train_drc.py coffee")
     if not COFFEE.exists():
         planted = planted_images(120, seed=4)
         columns = {
             "image": [png_of(image) for image in planted.images],
-            "severity": planted.ranks,
-            "predominant_stress": ["rust" if group else "miner" for group in planted.groups],
+            "id": range(120),
+            "severity": np.minimum(planted.ranks - 1, 4),
+            "predominant_stress": planted.groups + 1,
         }
         pq.write_table(pa.table(columns), tmp_path / "leaves.parquet")
         line = line.replace("../shared/data/coffee_leaf.parquet", str(tmp_path / "leaves.parquet"))
