@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ordclust_ray.config import RankConfig
 from ordclust_ray.core.networks import Comparator, initialise
@@ -74,12 +74,22 @@ def train_head(instances: Instances, rank: RankConfig, *, epochs: int, seed: int
     return head.eval()
 
 
+def order_accuracy(head: nn.Module, instances: Instances, rank: RankConfig, seed: int) -> float:
+    """The share of right orders, in [0, 1]: the mean over those that occur, which guessing brings to 1/3.
+
+    The arguments are `right_by_order`'s.
+    """
+    return float(np.nanmean(list(right_by_order(head, instances, rank, seed).values())))
+
+
 @torch.no_grad()
-def order_accuracy(head: Comparator, instances: Instances, rank: RankConfig, seed: int) -> float:
-    """The share of right orders, in [0, 1]: the mean over the orders that occur, which guessing brings to 1/3.
+def right_by_order(head: nn.Module, instances: Instances, rank: RankConfig, seed: int) -> dict[Order, float]:
+    """How often a comparator is right, by the true order of a pair; NaN of an order that does not occur.
+
+    Orders are drawn uniformly; one that an instance stands in with nobody gives way to another.
 
     Args:
-        head: from `train_head`.
+        head: compares features.
         instances: others than it learnt from.
         rank: when ranks are similar.
         seed: of the pairs.
@@ -91,5 +101,5 @@ def order_accuracy(head: Comparator, instances: Instances, rank: RankConfig, see
     pairs = bases != references  # alone in its cluster: no pair
     batches = zip(bases[pairs].split(4096), references[pairs].split(4096), strict=True)
     said = torch.cat([head(features[x], features[y]).argmax(dim=1) for x, y in batches])
-    right, orders = (said == orders[pairs]).double(), orders[pairs]
-    return float(torch.stack([right[orders == order].mean() for order in orders.unique()]).mean())
+    right = (said == orders[pairs]).double()
+    return {order: float(right[orders[pairs] == order].mean()) for order in Order}
