@@ -35,7 +35,7 @@ def images(offset: float = 0.0, count: int = 60) -> Instances:
     ranks, clusters = np.arange(count) % 5 + 1.0, np.arange(count) // 5 % 2
     features = torch.zeros(count, FEATURES)
     features[:, 0] = torch.from_numpy(ranks + offset * clusters)
-    return Instances(features, ranks, torch.from_numpy(clusters))
+    return Instances(features, ranks.astype(np.float64), torch.from_numpy(clusters))
 
 
 def test_one_that_knows_the_ranks_is_always_right() -> None:
