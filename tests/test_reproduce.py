@@ -1,22 +1,22 @@
 """The papers' tables on small generated copies of their sets: every one runs, goes on where it stopped, and is read."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import job
 import pandas as pd
 import pytest
 
-from ordclust_ray.config import ComparatorConfig, DrcConfig, InputError, ReproduceConfig, RunConfig
+from ordclust_ray.config import ComparatorConfig, DrcConfig, InputError, ReproduceConfig
 from ordclust_ray.reproduction.cells import Cell, DrcCell, IdfdCell
 from ordclust_ray.reproduction.cost import hours, network_of, trained_of, training_images, work_of
 from ordclust_ray.reproduction.curves import Curves
-from ordclust_ray.reproduction.local import LocalEngine
 from ordclust_ray.reproduction.plans import TABLES, cells_of
 from ordclust_ray.reproduction.settings import comparator_config, drc_config, idfd_config
-from ordclust_ray.reproduction.smoke import generate_copies
 
 FULL = ReproduceConfig(data="/sets")
 
@@ -105,17 +105,37 @@ def test_the_list_says_what_each_needs(jobs: None, capsys: pytest.CaptureFixture
     assert "hours: of training alone, from steps measured on " in said
 
 
-def test_in_this_process_and_by_the_jobs_a_cell_measures_the_same(
-    jobs: None, local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from reproducing import JobsEngine
+BOTH = """
+import json, sys
+sys.path.insert(0, "jobs")
+from reproducing import JobsEngine
+from ordclust_ray.config import ReproduceConfig, RunConfig
+from ordclust_ray.reproduction.cells import DrcCell, IdfdCell
+from ordclust_ray.reproduction.local import LocalEngine
+from ordclust_ray.reproduction.smoke import generate_copies
+from ordclust_ray.run import start_ray
+cells = [DrcCell("morph-a", 2, comparator="vgg16"), IdfdCell("cifar10", network="convnet")]
+options = ReproduceConfig(scale="smoke", run=RunConfig(storage=sys.argv[1], experiment="reproduction"))
+options = generate_copies(options, cells)
+start_ray()
+measured = [[engine(options).measure(cell).measures for engine in (LocalEngine, JobsEngine)] for cell in cells]
+print(json.dumps(measured))
+"""
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    cells: list[Cell] = [DrcCell("morph-a", 2, comparator="vgg16"), IdfdCell("cifar10", network="convnet")]
-    options = ReproduceConfig(scale="smoke", run=RunConfig(storage=str(tmp_path), experiment="reproduction"))
-    options = generate_copies(options, cells)
-    for cell in cells:
-        local, by_jobs = (engine(options).measure(cell).measures for engine in (LocalEngine, JobsEngine))
+
+def test_in_this_process_and_by_the_jobs_a_cell_measures_the_same(tmp_path: Path) -> None:
+    """In a process of its own, as users' are: MLflow warns of itself in this one."""
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH, str(tmp_path)],
+        cwd=job.ROOT,
+        env=job.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=290,
+    )
+    assert done.returncode == 0, done.stderr
+    for local, by_jobs in json.loads(done.stdout.splitlines()[-1]):
         assert by_jobs == pytest.approx(local, abs=1e-6)
 
 
