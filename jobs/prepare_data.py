@@ -1,6 +1,7 @@
 """A data set as it was downloaded -> Parquet and a data card: `prepare_data.py NAME --source PATH --output PATH`."""
 
 import gc
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -42,6 +43,7 @@ from ordclust_ray.run import kept, name_of, only_driver, opened, recorded, start
 from ordclust_ray.tracking import Tracker
 
 CARD_FILES = (CARD, "data_card.md", LEFT_OUT)
+ASKED = ("image_size", "max_pixels", "lists")
 FREE = ("source", "lists", "download", "max_broken_fraction")
 
 
@@ -52,7 +54,9 @@ def main(arguments: list[str]) -> None:
         config.require()
         config.output_path.mkdir(parents=True, exist_ok=True)
         with only_driver(config.output_path), opened(config.run, run_name, kept(config, FREE)) as (_, tracker):
-            if not (config.output_path / CARD).exists():
+            if (config.output_path / CARD).exists():
+                require_same(name, config)
+            else:
                 with recorded(tracker, config.flat() | {"dataset": name}):
                     run(dataset, config, tracker)
             said = (config.output_path / "data_card.md").read_text()
@@ -61,6 +65,15 @@ def main(arguments: list[str]) -> None:
         stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted; the same command goes on")
+
+
+def require_same(name: str, config: PrepareConfig) -> None:
+    """Raises InputError where the folder holds something else than what is asked for."""
+    card = json.loads((config.output_path / CARD).read_text())
+    asked = {"data set": name, **{setting: getattr(config, setting) for setting in ASKED}}
+    there = {"data set": card["name"], **{setting: card["settings"][setting] for setting in ASKED}}
+    if asked != there:
+        raise InputError(f"--output {config.output!r} holds {there} already, not {asked}; name another folder")
 
 
 def run(dataset: DataSet, config: PrepareConfig, tracker: Tracker) -> None:

@@ -28,18 +28,23 @@ if __name__ == "__main__":
 
 from reproducing import JobsEngine
 
+from ordclust_ray.config import MACHINES
+from ordclust_ray.data.prepare import open_checked
+from ordclust_ray.data.readers import Source
+from ordclust_ray.data.unlabelled import open_unlabelled
 from ordclust_ray.figures.reproduction import measured_curves
-from ordclust_ray.reproduction.cells import Cell, Measured
-from ordclust_ray.reproduction.cost import overview
+from ordclust_ray.reproduction.cells import Cell, DrcCell, Measured
+from ordclust_ray.reproduction.cost import overview, trained_of
 from ordclust_ray.reproduction.curves import Curves, points
 from ordclust_ray.reproduction.local import LocalEngine
 from ordclust_ray.reproduction.plans import cells_of, substituted
 from ordclust_ray.reproduction.results import Store
+from ordclust_ray.reproduction.settings import drc_config, idfd_config
 from ordclust_ray.reproduction.smoke import generate_copies
 from ordclust_ray.reproduction.tables import as_text, compare
-from ordclust_ray.run import kept, opened, recorded, start_ray
+from ordclust_ray.run import SETTINGS, kept, opened, recorded, start_ray, write_once
 
-FREE = ("data", "lists", "path", "seeds")
+FREE = {*MACHINES, "data", "lists", "path", "seeds", "steps"}
 
 
 def main(arguments: list[str]) -> None:
@@ -57,8 +62,10 @@ def main(arguments: list[str]) -> None:
 
 def run(name: str, plan: Plan, config: ReproduceConfig) -> None:
     """Runs every cell that was not run yet, says the table or draws the figure, and leaves both."""
-    named = replace(config.run, name=config.run.name or f"{name}-{config.scale}")
+    usual = "-".join(part for part in (name, config.scale, config.recipe) if part)
+    named = replace(config.run, name=config.run.name or usual)
     with opened(named, named.name, kept(config, FREE)) as (folder, tracker):
+        write_once(folder / SETTINGS, kept(config, FREE))
         output = folder / "results"
         output.mkdir(exist_ok=True)
         with recorded(tracker, {"table": name, **config.flat()}):
@@ -71,9 +78,12 @@ def run(name: str, plan: Plan, config: ReproduceConfig) -> None:
 def measure_all(plan: Plan, config: ReproduceConfig) -> dict[Cell, Measured]:
     """Of every cell and seed; those that were measured before are read."""
     cells = [replace(cell, seed=seed) for seed in config.seeds for cell in cells_of(plan)]
-    store = Store(config)
     if config.scale == "smoke":
         config = generate_copies(config, cells)
+    store = Store(config)
+    waiting = [cell for cell in cells if cell not in store]
+    print(f"{len(cells) - len(waiting)} of {len(cells)} runs were measured before", flush=True)
+    require_sets(waiting, config)
     engine = JobsEngine(config) if config.scale == "full" else LocalEngine(config)
     for number, cell in enumerate(cells, start=1):
         if cell not in store:
@@ -81,6 +91,28 @@ def measure_all(plan: Plan, config: ReproduceConfig) -> dict[Cell, Measured]:
             print(f"run {number} of {len(cells)}: {cell.name}", flush=True)
             store.put(cell, engine.measure(cell))
     return {cell: store.get(cell) for cell in cells}
+
+
+def require_sets(cells: list[Cell], config: ReproduceConfig) -> None:
+    """Raises InputError, which names all data sets that cannot be read, before days of training."""
+    found = {trained_of(cell, config)[0].data.path: cell for cell in cells}  # type: ignore[union-attr]
+    wrong = []
+    for cell in found.values():
+        try:
+            opened_of(cell, config)
+        except InputError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("; ".join(wrong))
+
+
+def opened_of(cell: Cell, config: ReproduceConfig) -> Source:
+    """The cell's data set, listed."""
+    return (
+        open_checked(drc_config(cell, config))
+        if isinstance(cell, DrcCell)
+        else open_unlabelled(idfd_config(cell, config))
+    )
 
 
 def say(plan: Plan, results: dict[Cell, Measured], output: Path) -> None:

@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ordclust_ray.config import InputError, UnlabelledConfig
 from ordclust_ray.data.prepare import open_checked
+from ordclust_ray.data.readers import open_source
+from ordclust_ray.datasets.archives import unpacked
 from ordclust_ray.datasets.registry import DATASETS
 from ordclust_ray.recipes import drc
 from ordclust_ray.reports.data_card import by_part, counts
@@ -130,7 +133,10 @@ def test_an_archive_is_prepared_and_read_as_its_download_is(tmp_path: Path) -> N
     output = tmp_path / "prepared"
     done = prepared(tmp_path, "morph-c", "--source", archive, "--output", output)
     assert done.returncode == 0, done.stderr
-    assert not (output / ".unpacked").exists()
+    assert [file.name for file in output.glob(".unpacked*")] == []
+    other = prepared(tmp_path, "morph-d", "--source", archive, "--output", output)
+    assert other.returncode == 2
+    assert "already, not {'data set': 'morph-d'" in other.stderr
     assert "Use estimates of age for research only." in (output / "data_card.md").read_text()
     recipe = drc.morph_c()
     known = [
@@ -144,6 +150,37 @@ def test_a_set_that_cannot_be_fetched_says_so(tmp_path: Path) -> None:
     done = prepared(tmp_path, "aadb", "--source", tmp_path / "a", "--output", tmp_path / "out", "--download", True)
     assert done.returncode == 2
     assert "error: --download: AADB cannot be fetched freely; its source: " in done.stderr
+
+
+def test_another_archive_is_unpacked_anew(tmp_path: Path) -> None:
+    for name in ("wrong", "right"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.txt").touch()
+        shutil.make_archive(str(tmp_path / name), "zip", tmp_path / name)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyError), unpacked(tmp_path / "wrong.zip", tmp_path / "out"):
+        raise KeyError
+    with unpacked(tmp_path / "right.zip", tmp_path / "out") as folder:
+        assert [file.name for file in folder.iterdir()] == ["right.txt"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    archive = tmp_path / "set.tar.gz"
+    archive.write_bytes(b"no archive")
+    (tmp_path / "out").mkdir()
+    with (
+        pytest.raises(InputError, match=r"set\.tar\.gz' cannot be unpacked: "),
+        unpacked(archive, tmp_path / "out"),
+    ):
+        pass
+
+
+def test_an_unfinished_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.parquet").touch()
+    (tmp_path / "_job.json").touch()
+    with pytest.raises(InputError, match=r"was not prepared to its end; run the same prepare_data\.py again"):
+        open_source(UnlabelledConfig(path=str(tmp_path)))
 
 
 def test_counts_come_in_the_order_of_use() -> None:

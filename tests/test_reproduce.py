@@ -11,11 +11,13 @@ import job
 import pandas as pd
 import pytest
 
-from ordclust_ray.config import ComparatorConfig, DrcConfig, InputError, ReproduceConfig
-from ordclust_ray.reproduction.cells import Cell, DrcCell, IdfdCell
+from ordclust_ray.config import ComparatorConfig, DrcConfig, InputError, ReproduceConfig, RunConfig
+from ordclust_ray.config.analyse import MachinesConfig
+from ordclust_ray.reproduction.cells import Cell, DrcCell, IdfdCell, Measured
 from ordclust_ray.reproduction.cost import hours, network_of, trained_of, training_images, work_of
 from ordclust_ray.reproduction.curves import Curves
 from ordclust_ray.reproduction.plans import TABLES, cells_of
+from ordclust_ray.reproduction.results import Store
 from ordclust_ray.reproduction.settings import comparator_config, drc_config, idfd_config
 
 FULL = ReproduceConfig(data="/sets")
@@ -155,8 +157,55 @@ def test_settings_of_a_cell() -> None:
 
 def test_another_recipe_has_its_own_path() -> None:
     options = ReproduceConfig(data="/sets", recipe="coffee", path="leaves.parquet")
-    assert drc_config(DrcCell("coffee", 2), options).data.path == "leaves.parquet"
+    assert drc_config(DrcCell("coffee", 2), options).data.path == str(Path("leaves.parquet").absolute())
     assert drc_config(DrcCell("aadb", 2), options).data.path == "/sets/aadb"
+
+
+def test_a_measurement_belongs_to_its_data_and_not_to_the_machines(tmp_path: Path) -> None:
+    cell, measured = DrcCell("coffee", 2), Measured({"MAE": 1.0}, [])
+    run = RunConfig(storage=str(tmp_path))
+    options = ReproduceConfig(scale="small", recipe="coffee", path="/a", run=run)
+    Store(options).put(cell, measured)
+    assert Store(replace(options, training=MachinesConfig(num_workers=2))).get(cell) == measured
+    for other in (replace(options, path="/b"), replace(options, lists="index"), replace(options, scale="full")):
+        assert cell not in Store(other)
+
+
+def test_sets_that_are_missing_are_named_before_anything_is_trained(
+    jobs: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import reproduce
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(SystemExit):
+        reproduce.main(["drc-table-1", "--data", str(tmp_path), "--run.storage", str(tmp_path / "runs")])
+    said = capsys.readouterr()
+    for name in ("morph-a", "morph-b", "morph-c", "morph-d"):
+        assert f"there is no '{tmp_path / name}'" in said.err
+    assert "run 1 of" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["list", "--steps", "nosuch.json"], "--steps is 'nosuch.json'; there is no such file"),
+        (["drc-table-8", "--scale", "smoke", "--recipe", "digits"], "--scale smoke needs a recipe of a data set"),
+    ],
+)
+def test_mistakes_are_one_line(
+    line: list[str],
+    message: str,
+    jobs: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import reproduce
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(SystemExit):
+        reproduce.main([*line, "--run.storage", str(tmp_path)])
+    assert message in capsys.readouterr().err
 
 
 def test_an_unknown_recipe_is_named() -> None:

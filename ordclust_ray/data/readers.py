@@ -28,7 +28,7 @@ ROWS_A_READ = 512
 MAX_BLOCKS = 10_000
 FOLDER = "folder"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
-CARD = "data_card.json"
+CARD, UNFINISHED = "data_card.json", "_job.json"
 """Lies in a folder that was prepared of a data set."""
 
 
@@ -84,6 +84,8 @@ def open_source(config: ImagesConfig) -> Source:
 def prepared_of(folder: Path) -> str:
     """The data set that `jobs/prepare_data.py` made this folder of; empty: it did not."""
     card = folder / CARD
+    if not card.exists() and (folder / UNFINISHED).exists() and any(folder.glob("part-*.parquet")):
+        raise InputError(f"{str(folder)!r} was not prepared to its end; run the same prepare_data.py again")
     return str(json.loads(card.read_text())["name"]) if card.is_file() else ""
 
 

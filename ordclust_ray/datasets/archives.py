@@ -26,7 +26,9 @@ def unpacked(source: Path, beside: Path) -> Iterator[Path]:
         yield source
         return
     folder, new = beside / UNPACKED, beside / f"{UNPACKED}.new"
-    if not folder.exists():
+    known, now = beside / f"{UNPACKED}.of", f"{source} {source.stat().st_size} {source.stat().st_mtime_ns}"
+    if not folder.exists() or not known.exists() or known.read_text() != now:
+        shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(new, ignore_errors=True)
         try:
             if source.suffix.lower() == ".zip":
@@ -35,6 +37,8 @@ def unpacked(source: Path, beside: Path) -> Iterator[Path]:
                 shutil.unpack_archive(source, new, filter="data")  # no links or paths that lead out of the folder
         except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
             raise InputError(f"{str(source)!r} cannot be unpacked: {error}") from None
+        known.write_text(now)
         new.rename(folder)
     yield folder
     shutil.rmtree(folder)
+    known.unlink()

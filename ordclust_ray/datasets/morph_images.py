@@ -14,6 +14,7 @@ LAYOUT = (
     "a folder with one CSV (id_num, race, gender, age, photo, ...) and images {person}_{number}{M|F}{age}.JPG below"
 )
 FILE_NAME = r"(?i)^(?P<person>\d+)_\d+(?P<gender>[MF])(?P<rank>\d+)\.(?:jpe?g|png)$"
+COLUMNS = ("photo", "race", "gender", "age")
 OTHER_LABELS = "Images listed with another age or gender than in their file names, which stand"
 GENDERS = {"F": "female", "M": "male"}
 RACES = {"A": "Asian", "B": "African", "H": "Hispanic", "O": "other", "W": "Caucasian"}
@@ -83,10 +84,12 @@ def _other_labels(rows: pd.DataFrame) -> list[str]:
 def _table(source: Path) -> Candidates:
     """`key`, `source` (file name), `list`, `race`, `listed_age`, `listed_gender` of the set's CSV."""
     found = sorted(source.glob("*.csv")) or sorted(source.glob("*/*.csv"))
+    if len(found) > 1:  # coordinates of eyes lie beside it, for one
+        found = [file for file in found if _names(file) >= set(COLUMNS)] or found
     if len(found) != 1:
         names = "".join(f", {file.name!r}" for file in found[:5])
         raise InputError(f"{str(source)!r} holds {len(found)} CSV files{names}; it needs one, which gives the race")
-    table = read_table(found[0], ",", ["photo", "race", "gender", "age"])
+    table = read_table(found[0], ",", COLUMNS)
     name = table["photo"].str.replace("\\", "/", regex=False).str.rsplit("/", n=1).str[-1].str.strip()
     known = {
         "key": name.str.lower(),
@@ -97,3 +100,9 @@ def _table(source: Path) -> Candidates:
         "listed_gender": table["gender"].str.strip().str.upper().map(GENDERS),
     }
     return Candidates(pd.DataFrame(known)).once("key")
+
+
+def _names(table: Path) -> set[str]:
+    """Of the columns of a CSV."""
+    with table.open(encoding="utf-8-sig", errors="replace") as opened:
+        return {name.strip().strip('"').lower() for name in opened.readline().split(",")}

@@ -8,7 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from ordclust_ray.config import ComparatorConfig, DataConfig, DrcConfig, IdfdConfig, ImagesConfig, ReproduceConfig
+from ordclust_ray.config import (
+    ComparatorConfig,
+    DataConfig,
+    DrcConfig,
+    IdfdConfig,
+    ImagesConfig,
+    InputError,
+    ReproduceConfig,
+)
 from ordclust_ray.datasets.registry import DATASETS
 from ordclust_ray.reproduction.cells import Cell, DrcCell
 from ordclust_ray.reproduction.plans import Plan, cells_of
@@ -62,6 +70,8 @@ def training_images(data: ImagesConfig) -> int:
 
 def measured_steps(file: Path | None = None) -> dict[str, Any]:
     """`machine`, `date` and `per_second`: by network, from `benchmarks/steps.py`; ours where no file is given."""
+    if file and not file.is_file():
+        raise InputError(f"--steps is {str(file)!r}; there is no such file")
     text = file.read_text() if file else (files("ordclust_ray.reproduction") / STEPS).read_text()
     return json.loads(text)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ordclust_ray.config import ReproduceConfig
+from ordclust_ray.config import MACHINES, ReproduceConfig
 from ordclust_ray.reproduction.cells import Cell, Measured
 from ordclust_ray.reproduction.cost import trained_of
 
@@ -23,13 +23,9 @@ class Store:
         self._folder = options.run.storage_path / FOLDER / options.scale
 
     def _file(self, cell: Cell) -> Path:
-        """Known by all settings of its trainings but where things lie and by how many processes they are trained."""
+        """Known by all settings of its trainings, the data among them, but those of the machines and of the record."""
         settings = [
-            {
-                key: value
-                for key, value in config.flat().items()
-                if not key.startswith(("data.path", "data.lists", "run."))
-            }
+            {key: value for key, value in config.flat().items() if not key.startswith("run.") and key not in MACHINES}
             for config in trained_of(cell, self._options)
         ]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

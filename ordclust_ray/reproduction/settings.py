@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ordclust_ray.config import (
@@ -41,7 +42,11 @@ def drc_config(cell: DrcCell, options: ReproduceConfig) -> DrcConfig:
     """
     recipe = _recipe(drc.RECIPES, cell.recipe)
     base = recipe()
-    data = replace(base.data, path=path_of(cell.recipe, base.data, options), lists=options.lists)
+    data = replace(
+        base.data,
+        path=path_of(cell.recipe, base.data, options),
+        lists=_absolute(options.lists),
+    )
     if cell.fold:
         data = replace(data, train_fold=cell.fold) if data.train_fold else replace(data, test_fold=cell.fold)
     base = replace(
@@ -119,8 +124,12 @@ def idfd_config(cell: IdfdCell, options: ReproduceConfig) -> IdfdConfig:
 def path_of(recipe: str, data: ImagesConfig, options: ReproduceConfig) -> str:
     """Where the images of a recipe are."""
     if options.path and recipe == options.recipe:
-        return options.path
+        return _absolute(options.path)
     return str(options.data_path / data.dataset) if data.dataset else data.path
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def _run(seed: int, options: ReproduceConfig) -> RunConfig:

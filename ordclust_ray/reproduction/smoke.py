@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ordclust_ray.config import ComparatorConfig, ReproduceConfig
+from ordclust_ray.config import ComparatorConfig, InputError, ReproduceConfig
 from ordclust_ray.datasets.registry import DATASETS
 from ordclust_ray.reproduction.cells import Cell
 from ordclust_ray.reproduction.cost import trained_of
@@ -17,6 +17,8 @@ def generate_copies(options: ReproduceConfig, cells: Iterable[Cell]) -> Reproduc
     configs = [config for cell in cells for config in trained_of(cell, options)]
     names = {config.data.dataset for config in configs if not isinstance(config, ComparatorConfig)}
     for name in sorted(names):
+        if name not in DATASETS:
+            raise InputError("--scale smoke needs a recipe of a data set, of which it makes a small copy")
         if not (folder / name).exists():
             new = folder / f"{name}.new"
             new.mkdir(parents=True, exist_ok=True)

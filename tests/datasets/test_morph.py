@@ -183,7 +183,10 @@ def test_a_wrong_folder_is_refused(tmp_path: Path, copy: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "is not MORPH II as it comes" in refused(A, tmp_path / "empty")
     assert "it is a file" in refused(A, copy / CSV)
-    (copy / "more.csv").write_text("a\n")
+    (copy / "MORPH_Album2_EYECOORDS.csv").write_text("1,2,3,4\n")  # lies beside the real one
+    assert len(C.read(copy, None).rows) == 120
+    (copy / "MORPH_Album2_EYECOORDS.csv").unlink()
+    (copy / "more.csv").write_text((copy / CSV).read_text())
     assert f"holds 2 CSV files, 'more.csv', '{CSV}'" in refused(C, copy)
     (copy / "more.csv").unlink()
     (copy / CSV).write_text("id_num,photo,gender,age\n1,Album2/100001_00F20.JPG,F,20\n")
