@@ -28,18 +28,16 @@ if __name__ == "__main__":
 
 from reproducing import JobsEngine
 
-from ordclust_ray.config import MACHINES
+from ordclust_ray.config import MACHINES, ComparatorConfig, DrcConfig
 from ordclust_ray.data.prepare import open_checked
-from ordclust_ray.data.readers import Source
 from ordclust_ray.data.unlabelled import open_unlabelled
 from ordclust_ray.figures.reproduction import measured_curves
-from ordclust_ray.reproduction.cells import Cell, DrcCell, Measured
+from ordclust_ray.reproduction.cells import Cell, Measured
 from ordclust_ray.reproduction.cost import overview, trained_of
 from ordclust_ray.reproduction.curves import Curves, points
 from ordclust_ray.reproduction.local import LocalEngine
 from ordclust_ray.reproduction.plans import cells_of, substituted
 from ordclust_ray.reproduction.results import Store
-from ordclust_ray.reproduction.settings import drc_config, idfd_config
 from ordclust_ray.reproduction.smoke import generate_copies
 from ordclust_ray.reproduction.tables import as_text, compare
 from ordclust_ray.run import SETTINGS, kept, opened, recorded, start_ray, write_once
@@ -95,24 +93,18 @@ def measure_all(plan: Plan, config: ReproduceConfig) -> dict[Cell, Measured]:
 
 def require_sets(cells: list[Cell], config: ReproduceConfig) -> None:
     """Raises InputError, which names all data sets that cannot be read, before days of training."""
-    found = {trained_of(cell, config)[0].data.path: cell for cell in cells}  # type: ignore[union-attr]
+    firsts = [trained_of(cell, config)[0] for cell in cells]
     wrong = []
-    for cell in found.values():
+    for first in {first.data.path: first for first in firsts if not isinstance(first, ComparatorConfig)}.values():
         try:
-            opened_of(cell, config)
+            if isinstance(first, DrcConfig):
+                open_checked(first)
+            else:
+                open_unlabelled(first)
         except InputError as error:
             wrong.append(str(error))
     if wrong:
         raise InputError("; ".join(wrong))
-
-
-def opened_of(cell: Cell, config: ReproduceConfig) -> Source:
-    """The cell's data set, listed."""
-    return (
-        open_checked(drc_config(cell, config))
-        if isinstance(cell, DrcCell)
-        else open_unlabelled(idfd_config(cell, config))
-    )
 
 
 def say(plan: Plan, results: dict[Cell, Measured], output: Path) -> None:

@@ -20,6 +20,7 @@ from ordclust_ray.data.prepare import TRAIN, open_checked
 from ordclust_ray.data.unlabelled import open_unlabelled
 from ordclust_ray.reports.results import Results
 from ordclust_ray.reproduction.cells import Cell, DrcCell, IdfdCell, Measured
+from ordclust_ray.reproduction.local import CLASS_MEASURES
 from ordclust_ray.reproduction.measures import cluster_measures, of_analysis, of_ranks
 from ordclust_ray.reproduction.settings import ANALYSIS_EPOCHS, comparator_config, drc_config, idfd_config
 
@@ -48,7 +49,7 @@ class JobsEngine:
         config = replace(idfd_config(cell, self.options), run=self._run(cell.name, cell.seed))
         training.train(cell.recipe, config, open_unlabelled, train_idfd.run)
         history = json.loads((self._results(cell.name) / "history.json").read_text())
-        return Measured({name: history[-1][name] for name in ("acc", "nmi", "ari")}, history)
+        return Measured({name: history[-1][name] for name in CLASS_MEASURES}, history)
 
     def _drc(self, cell: DrcCell) -> Measured:
         base = replace(cell, comparator="", features=False).name

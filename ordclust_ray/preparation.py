@@ -12,6 +12,7 @@ import ray.data
 
 from ordclust_ray.config import InputError, PrepareConfig
 from ordclust_ray.data.images import BrokenImageError, as_png, decode, require_whole
+from ordclust_ray.data.readers import UNFINISHED
 from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.stored import StoredImages
 
@@ -19,7 +20,7 @@ IMAGES_A_FILE = 2_000
 MOST_FILES = 10_000
 IMAGES_A_GROUP, BYTES_A_GROUP = 250, 32_000_000
 """A row group is written, and leaves the memory, as soon as it has either."""
-JOB, LEFT_OUT = "_job.json", "left_out.csv"
+LEFT_OUT = "left_out.csv"
 FIRST, LAST = ("rank", "rank_unit", "label"), ("split", "fold", "source")
 """Columns, where a set has them; its groups stand between."""
 
@@ -69,7 +70,7 @@ def in_order(rows: pd.DataFrame, rank_unit: str) -> pd.DataFrame:
 
 
 def _require_same_job(output: Path, job: dict[str, object]) -> None:
-    file = output / JOB
+    file = output / UNFINISHED
     if file.exists():
         if json.loads(file.read_text()) != job:
             raise InputError(

@@ -29,7 +29,7 @@ MAX_BLOCKS = 10_000
 FOLDER = "folder"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 CARD, UNFINISHED = "data_card.json", "_job.json"
-"""Lies in a folder that was prepared of a data set."""
+"""Lie in a folder that is prepared of a data set: the first when it is whole, the second from the beginning on."""
 
 
 @dataclass(frozen=True)
