@@ -11,9 +11,10 @@ import pandas as pd
 from ordclust_ray.config import DrcConfig, InputError, JobConfig, RunConfig
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
 from ordclust_ray.data.readers import Source
+from ordclust_ray.files import write_whole
 from ordclust_ray.models import MODEL, describe_model
 from ordclust_ray.reports.results import RESULTS as TABLE
-from ordclust_ray.run import DATA, SETTINGS, write_whole
+from ordclust_ray.run import DATA, SETTINGS
 from ordclust_ray.tracking import folder_of, resolve_uri
 
 RESULTS, ORIGIN = "results", "drc.json"

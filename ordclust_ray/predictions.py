@@ -18,6 +18,7 @@ from ordclust_ray.config import ImagesConfig, InputError
 from ordclust_ray.data.decoded import decoded_stream
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import ROWS_A_FILE, beside, estimated
+from ordclust_ray.files import write_whole
 from ordclust_ray.models import RANKS, describe_model, sizes_of
 
 JOB = "_job.json"
@@ -111,9 +112,7 @@ def resume(output: Path, job: dict[str, str], num_images: int) -> NDArray[np.boo
     if not file.exists():
         if any(not found.name.startswith((".", JOB)) for found in output.iterdir()):
             raise InputError(f"--output {str(output)!r} holds files already; name another folder")
-        new = file.with_suffix(".new")  # whole or not at all
-        new.write_text(json.dumps(job))
-        new.replace(file)
+        write_whole(file, job)
     earlier = json.loads(file.read_text())
     changed = [name for name, digest in job.items() if earlier.get(name) != digest]
     if changed:

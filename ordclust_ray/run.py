@@ -16,6 +16,7 @@ import ray.data
 from filelock import FileLock, Timeout
 
 from ordclust_ray.config import DIGITS, MACHINES, InputError, JobConfig, RunConfig
+from ordclust_ray.files import write_whole
 from ordclust_ray.preflight import make_storage
 from ordclust_ray.tracking import Tracker, resolve_uri
 
@@ -149,10 +150,3 @@ def write_once(file: Path, values: Mapping[str, Any]) -> None:
     """As `write_whole`, unless the file is there."""
     if not file.exists():
         write_whole(file, values)
-
-
-def write_whole(file: Path, values: Mapping[str, Any]) -> None:
-    """As JSON, whole or not at all."""
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(values, indent=1))
-    new.replace(file)

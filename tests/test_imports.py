@@ -11,7 +11,7 @@ PACKAGE = ROOT / "ordclust_ray"
 LAYERS = [
     {"kernels"},
     {"core"},
-    {"config", "processes"},
+    {"config", "files", "processes"},
     {"recipes", "data", "datasets", "clustering", "board", "progress", "preflight", "figures", "actors"},
     {"training"},
     {"models"},
