@@ -51,14 +51,25 @@ def decoded_images(
     decoded = decoded_stream(source, {"image": config.image_size}, config.max_pixels, chosen).materialize()
     if decoded.num_blocks() <= FEW_BLOCKS:
         decoded.context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
-    broken, images = _broken(decoded, source.manifest), len(source.manifest) if chosen is None else int(chosen.sum())
-    if len(broken) > config.max_broken_fraction * images:
+    broken = _broken(decoded, source.manifest)
+    require_few_broken(broken, len(source.manifest) if chosen is None else int(chosen.sum()), config)
+    return decoded, broken, _checksums(decoded, len(source.manifest))
+
+
+def require_few_broken(broken: pd.DataFrame, num_images: int, config: ImagesConfig) -> None:
+    """Raises TooManyBrokenError where more than `max_broken_fraction` of the images are broken.
+
+    Args:
+        broken: `source` and `reason` of each, by instance_id.
+        num_images: broken and whole.
+        config: the limit.
+    """
+    if len(broken) > config.max_broken_fraction * num_images:
         raise TooManyBrokenError(
-            f"{len(broken)} of {images} images are broken, over --data.max-broken-fraction "
+            f"{len(broken)} of {num_images} images are broken, over --data.max-broken-fraction "
             f"{config.max_broken_fraction:g}; the first: {broken.iloc[0]['source']} ({broken.iloc[0]['reason']})",
             broken,
         )
-    return decoded, broken, _checksums(decoded, len(source.manifest))
 
 
 def decoded_stream(
@@ -116,7 +127,12 @@ def _choose(batch: dict[str, np.ndarray], chosen: ray.ObjectRef) -> dict[str, np
 
 def _broken(decoded: ray.data.Dataset, manifest: pd.DataFrame) -> pd.DataFrame:
     rows = decoded.select_columns(["instance_id", "error"]).filter(expr=col("error") != "").take_all()
-    found = pd.DataFrame(rows, columns=["instance_id", "error"]).set_index("instance_id").sort_index()
+    return broken_images(pd.DataFrame(rows, columns=["instance_id", "error"]), manifest)
+
+
+def broken_images(errors: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """`source` and `reason` of broken images, by instance_id, from their `instance_id` and `error`."""
+    found = errors.set_index("instance_id").sort_index()
     return pd.DataFrame({"source": manifest.loc[found.index, "source"], "reason": found["error"]})
 
 

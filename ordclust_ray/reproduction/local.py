@@ -1,6 +1,6 @@
 """Cells run in this process: for small networks and sets, where starting processes would take longer than they do."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ordclust_ray.config import ImagesConfig, ReproduceConfig
-from ordclust_ray.data.decoded import decoded_stream, sort_keys
+from ordclust_ray.data.decoded import broken_images, decoded_stream, require_few_broken, sort_keys
 from ordclust_ray.data.prepare import divide, open_checked
 from ordclust_ray.data.readers import Source
 from ordclust_ray.data.unlabelled import open_unlabelled, wanted_images
@@ -37,14 +37,21 @@ class Pixels:
 
     @classmethod
     def decode(cls, source: Source, config: ImagesConfig, size: int, chosen: NDArray[np.bool_] | None) -> "Pixels":
-        """Reads them with Ray Data."""
+        """Reads them with Ray Data.
+
+        Raises:
+            TooManyBrokenError: more than `max_broken_fraction`.
+        """
         stream = decoded_stream(source, {"image": size}, config.max_pixels, chosen)
         batches = list(stream.iter_batches(batch_size=None, batch_format="numpy"))
         ids, errors, images = (
             np.concatenate([batch[name] for batch in batches]) for name in ("instance_id", "error", "image")
         )
+        wrong = errors != ""
+        broken = broken_images(pd.DataFrame({"instance_id": ids[wrong], "error": errors[wrong]}), source.manifest)
+        require_few_broken(broken, len(ids), config)
         order = np.argsort(ids)
-        order = order[errors[order] == ""]
+        order = order[~wrong[order]]
         place = np.full(len(source.manifest), -1, dtype=np.int64)
         place[ids[order]] = np.arange(len(order))
         return cls(torch.from_numpy(images[order]), place)
@@ -60,7 +67,7 @@ class Pixels:
 
 
 class LocalEngine:
-    """Measures cells, one after another; keeps decoded images and trained networks for the next ones.
+    """Measures cells, one after another; keeps the decoded images of a set and a trained network for the next one.
 
     Args:
         options: of the reproduction.
@@ -68,8 +75,8 @@ class LocalEngine:
 
     def __init__(self, options: ReproduceConfig) -> None:
         self.options = options
-        self._decoded: dict[tuple[object, ...], Pixels] = {}
-        self._runs: dict[DrcCell, LocalDrc] = {}
+        self._decoded: tuple[str, dict[tuple[object, ...], Pixels]] = "", {}
+        self._run: tuple[DrcCell, LocalDrc] | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -83,10 +90,13 @@ class LocalEngine:
     def _pixels(
         self, source: Source, config: ImagesConfig, size: int, chosen: NDArray[np.bool_] | None = None
     ) -> Pixels:
-        key = (config.dataset, config.path, size, None if chosen is None else chosen.tobytes())
-        if key not in self._decoded:
-            self._decoded[key] = Pixels.decode(source, config, size, chosen)
-        return self._decoded[key]
+        home = f"{config.dataset} {config.path}"
+        if self._decoded[0] != home:
+            self._decoded = home, {}
+        kept, key = self._decoded[1], (size, None if chosen is None else chosen.tobytes())
+        if key not in kept:
+            kept[key] = Pixels.decode(source, config, size, chosen)
+        return kept[key]
 
     def _idfd(self, cell: IdfdCell) -> Measured:
         config = idfd_config(cell, self.options)
@@ -106,12 +116,12 @@ class LocalEngine:
 
     def _drc(self, cell: DrcCell) -> Measured:
         config = drc_config(cell, self.options)
-        source, base = open_checked(config), replace(cell, comparator="", features=False)
-        if base not in self._runs:
+        source = open_checked(config)
+        if self._run is None or self._run[0] != cell.base:
             pixels = self._pixels(source, config.data, config.data.image_size)
             divided = divide(source.manifest, source.manifest.index[~pixels.usable], config)
-            self._runs[base] = LocalDrc(config, divided, pixels.of, self.device)
-        run = self._runs[base]
+            self._run = cell.base, LocalDrc(config, divided, pixels.of, self.device)
+        run = self._run[1]
         compared = run.compared
         if cell.comparator:
             settings = comparator_config(cell, self.options)
