@@ -63,12 +63,12 @@ def write_files(data: Path, folder: Path) -> int:
     return written
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with cifar10_*.parquet")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     source = options.output / "png"
     if not source.exists():
         print(f"{write_files(options.data, source)} files written", flush=True)

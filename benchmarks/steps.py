@@ -49,10 +49,10 @@ def step_of(config: Trained, device: torch.device) -> Callable[[], object]:
 
 
 def on(config: Any, device: torch.device) -> Any:
-    """Settings as the device is used: bfloat16 and compiled networks are for GPUs."""
-    gpu = device.type == "cuda"
-    training = replace(config.training, precision="bfloat16" if gpu else "float32", compile=gpu)
-    return replace(config, training=training)
+    """Settings as the device is used: on a GPU the recipes' own, on CPUs neither bfloat16 nor compiled networks."""
+    if device.type == "cuda":
+        return config
+    return replace(config, training=replace(config.training, precision="float32", compile=False))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,14 +65,15 @@ def main(arguments: list[str] | None = None) -> None:
     torch.backends.cudnn.benchmark = True  # as in training
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
     speeds: dict[str, float] = {}
-    found = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "per_second": speeds}
+    kind = "GPU" if device.type == "cuda" else "CPU"
+    found = {"machine": machine, "of": kind, "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__}
     for name, config in networks().items():
         if options.only in name:
             settings = on(config, device)
             taken = milliseconds(step_of(settings, device), device, options.repeats)
             speeds[name] = round(settings.training.batch_size / taken * 1e3, 1)
             print(f"{name:60} {speeds[name]:10.1f}", flush=True)
-            options.output.write_text(json.dumps(found, indent=1) + "\n")
+            options.output.write_text(json.dumps(found | {"per_second": speeds}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

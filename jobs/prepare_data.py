@@ -37,12 +37,12 @@ from tqdm import tqdm
 from ordclust_ray.data.readers import CARD, refuse_among_images
 from ordclust_ray.datasets.archives import unpacked
 from ordclust_ray.datasets.listing import Listing
-from ordclust_ray.preparation import LEFT_OUT, prepare_files, read_back
+from ordclust_ray.preparation import IDENTICAL, LEFT_OUT, prepare_files, read_back
 from ordclust_ray.reports.data_card import data_card, write_card
 from ordclust_ray.run import kept, name_of, only_driver, opened, recorded, start_ray
 from ordclust_ray.tracking import Tracker
 
-CARD_FILES = (CARD, "data_card.md", LEFT_OUT)
+CARD_FILES = (CARD, "data_card.md", LEFT_OUT, IDENTICAL)
 ASKED = ("image_size", "max_pixels", "lists")
 FREE = ("source", "lists", "download", "max_broken_fraction")
 
@@ -82,8 +82,9 @@ def run(dataset: DataSet, config: PrepareConfig, tracker: Tracker) -> None:
         fetch(dataset, config.source_path)
     with unpacked(config.source_path, config.output_path) as source:
         refuse_among_images(config.output_path, str(source))
+        print(f"{dataset.title}: listing {source}", flush=True)
         listing = dataset.read(source, config.lists_path)
-        print(f"{dataset.title}: {len(listing.rows):,} images, {len(listing.left_out)} left out", flush=True)
+        print(f"{len(listing.rows):,} images, {len(listing.left_out)} left out", flush=True)
         require_few(listing.left_out, len(listing.rows), config)
         start_ray()
         with tqdm(total=len(listing.rows), unit="image", mininterval=1) as bar:

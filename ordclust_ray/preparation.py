@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +15,13 @@ from ordclust_ray.data.images import BrokenImageError, as_png, decode, require_w
 from ordclust_ray.data.readers import UNFINISHED
 from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.stored import StoredImages
+from ordclust_ray.files import write_whole
 
 IMAGES_A_FILE = 2_000
 MOST_FILES = 10_000
 IMAGES_A_GROUP, BYTES_A_GROUP = 250, 32_000_000
 """A row group is written, and leaves the memory, as soon as it has either."""
-LEFT_OUT = "left_out.csv"
+LEFT_OUT, IDENTICAL = "left_out.csv", "identical.csv"
 FIRST, LAST = ("rank", "rank_unit", "label"), ("split", "fold", "source")
 """Columns, where a set has them; its groups stand between."""
 
@@ -80,9 +81,7 @@ def _require_same_job(output: Path, job: dict[str, object]) -> None:
         return
     if any(not found.name.startswith((".", LEFT_OUT)) for found in output.iterdir()):
         raise InputError(f"--output {str(output)!r} holds files already; name another folder")
-    new = file.with_suffix(".new")  # whole or not at all
-    new.write_text(json.dumps(job))
-    new.replace(file)
+    write_whole(file, job)
 
 
 def _as_table(part: pd.DataFrame, file: Path) -> pa.Table:
@@ -149,11 +148,31 @@ def read_back(output: Path, num_images: int) -> pd.DataFrame:
     Raises:
         InputError: instances that are missing: the machines do not share the folder.
     """
-    files = sorted(output.glob("part-*.parquet"))
-    tables = [pq.read_table(file, columns=["instance_id", "error", "checksum"]) for file in files]
-    rows = pa.concat_tables(tables).to_pandas().set_index("instance_id")
+    rows = _written(output, ["error", "checksum"])
     if len(rows) != num_images or not rows.index.equals(pd.RangeIndex(num_images)):
         raise InputError(
             f"--output {str(output)!r} holds {len(rows)} of {num_images} images; all machines have to share that folder"
         )
     return rows
+
+
+def identical_images(output: Path) -> pd.DataFrame:
+    """`instance_id`, `source`, `first_id`, `first_source`: images that the files hold before, in the same bytes.
+
+    Args:
+        output: the folder of the files.
+
+    Returns:
+        A row for each image but the first of those that are the same, in the order of the ids.
+    """
+    rows = _written(output, ["source", "checksum"]).dropna(subset="checksum").reset_index()
+    first = rows.drop_duplicates("checksum").rename(columns={"instance_id": "first_id", "source": "first_source"})
+    later = rows[rows["checksum"].duplicated()].merge(first, on="checksum")
+    return later[["instance_id", "source", "first_id", "first_source"]].sort_values("instance_id", ignore_index=True)
+
+
+def _written(output: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of every instance by id, from the files; checksums that are missing leave the others whole numbers."""
+    tables = [pq.read_table(file, columns=["instance_id", *columns]) for file in sorted(output.glob("part-*.parquet"))]
+    whole = {pa.uint64(): pd.UInt64Dtype()}
+    return pa.concat_tables(tables).to_pandas(types_mapper=whole.get).set_index("instance_id")

@@ -13,8 +13,10 @@ from ordclust_ray import preparation
 from ordclust_ray.config import InputError, PrepareConfig
 from ordclust_ray.data.images import decode
 from ordclust_ray.datasets.listing import Listing, left_out
+from ordclust_ray.datasets.registry import DATASETS
 from ordclust_ray.datasets.stored import FileImages
-from ordclust_ray.preparation import checksum, prepare_files, read_back
+from ordclust_ray.preparation import checksum, identical_images, prepare_files, read_back
+from ordclust_ray.reports.data_card import data_card, write_card
 
 Png = Callable[[int], bytes]
 IMAGES = 23
@@ -95,6 +97,46 @@ def test_only_missing_files_are_written(local_ray: None, listing: Listing, tmp_p
     changed = [file for file in files if file.stat().st_mtime_ns != before[file]]
     assert changed == [files[2]]
     pd.testing.assert_frame_equal(table(tmp_path / "out"), whole)
+
+
+def test_checksums_are_exact_beside_missing_ones(local_ray: None, listing: Listing, tmp_path: Path, png: Png) -> None:
+    written(listing, tmp_path / "out")
+    found = read_back(tmp_path / "out", IMAGES)["checksum"]
+    assert [int(found[i]) for i in (3, 7, 22)] == [checksum(png(i)) for i in (3, 7, 22)]  # all bits, which floats lack
+    assert found.index[found.isna()].tolist() == [4, 17]
+
+
+def test_identical_images_are_listed_also_after_a_kill(
+    local_ray: None, listing: Listing, tmp_path: Path, png: Png
+) -> None:
+    """Image 5 is as 3, and 10, 20 and 21, in other files, as 1; broken images are as no other."""
+    for i in (10, 20, 21):
+        Path(listing.rows["source"][i]).write_bytes(png(1))
+    output = tmp_path / "out"
+    assert written(listing, output)[-1] == IMAGES
+    whole = identical_images(output)
+    sources = listing.rows["source"]
+    assert whole.to_numpy().tolist() == [
+        [later, sources[later], first, sources[first]] for later, first in ((5, 3), (10, 1), (20, 1), (21, 1))
+    ]
+    (output / "part-00002.parquet").unlink()
+    (output / "part-00004.parquet").unlink()
+    assert written(listing, output)[0] == 15
+    pd.testing.assert_frame_equal(identical_images(output), whole)
+
+
+def test_the_card_counts_and_lists_identical_images(local_ray: None, listing: Listing, tmp_path: Path) -> None:
+    written(listing, tmp_path / "out")
+    found = read_back(tmp_path / "out", IMAGES)
+    card = data_card(DATASETS["folder"], listing, found, {})
+    write_card(card, listing.left_out, tmp_path / "out")
+    assert card["identical"] == {"images": 2, "across": 0}
+    listed = pd.read_csv(tmp_path / "out" / "identical.csv")
+    assert listed.columns.tolist() == ["instance_id", "source", "first_id", "first_source"]
+    assert listed[["instance_id", "first_id"]].to_numpy().tolist() == [[5, 3]]
+    said = (tmp_path / "out" / "data_card.md").read_text()
+    assert "2 images have the same bytes as another one" in said
+    assert "All but the first of the same are listed in `identical.csv`." in said
 
 
 def test_another_job_is_refused(local_ray: None, listing: Listing, tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from ordclust_ray.config import InputError, UnlabelledConfig
 from ordclust_ray.data.prepare import open_checked
 from ordclust_ray.data.readers import open_source
 from ordclust_ray.datasets.archives import unpacked
+from ordclust_ray.datasets.listing import left_out
 from ordclust_ray.datasets.registry import DATASETS
 from ordclust_ray.recipes import drc
-from ordclust_ray.reports.data_card import by_part, counts
+from ordclust_ray.reports.data_card import by_part, counts, data_card, persons_in_several
 
 IMAGES = 9_000
 
@@ -105,7 +106,7 @@ def test_it_is_in_mlflow(after_kill: tuple[Path, dict[str, int], str]) -> None:
     assert run.data.metrics["images"] == IMAGES - 1
     assert run.data.metrics["left_out"] == 1
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert files == {"data_card.json", "data_card.md", "left_out.csv"}
+    assert files == {"data_card.json", "data_card.md", "identical.csv", "left_out.csv"}
 
 
 def test_too_many_left_out_are_an_error(tmp_path: Path) -> None:
@@ -191,3 +192,43 @@ def test_counts_come_in_the_order_of_use() -> None:
         "9": {"all": 2, "train": 1, "validation": 1},
         "10": {"all": 1, "test": 1},
     }
+
+
+def test_persons_in_both_parts_are_counted() -> None:
+    """Person 1 has images to train and to test, 2 to train only, 3 to validate and to test; two images name no one."""
+    persons = ["1", "1", "1", "2", "2", "3", "3", "", ""]
+    splits = ["train", "train", "test", "train", "train", "validation", "test", "train", "test"]
+    rows = pd.DataFrame({"person": persons, "split": splits})
+    assert persons_in_several(rows) == ["1 persons are in both train and test; the person of 2 images is not known."]
+    assert persons_in_several(rows[rows["person"] != "1"]) == []
+    assert persons_in_several(rows[["split"]]) == persons_in_several(rows[["person"]]) == []
+    folds = pd.DataFrame({"person": ["1", "1", "2", "2", "3"], "fold": [1, 2, 3, 3, 1]})
+    assert persons_in_several(folds) == ["1 persons are in more than one fold."]
+
+
+@pytest.mark.parametrize("name", ["morph-a", "morph-b", "morph-c", "morph-d", "balanced"])
+def test_the_card_says_where_persons_are_in_both_parts(name: str, tmp_path: Path) -> None:
+    """Settings A, B, D and the balanced set are split by image, C by person."""
+    dataset = DATASETS[name]
+    assert dataset.generate is not None
+    dataset.generate(tmp_path)
+    listing = dataset.read(tmp_path, None)
+    found = pd.DataFrame({"error": "", "checksum": range(len(listing.rows))}, index=listing.rows.index)
+    notes = [note for note in data_card(dataset, listing, found, {})["notes"] if " persons are in " in note]
+    part = "split" if "split" in listing.rows else "fold"
+    known = listing.rows[listing.rows["person"] != ""]
+    several = sum(len(set(parts)) > 1 for _, parts in known.groupby("person")[part])
+    where = "both train and test" if part == "split" else "more than one fold"
+    unknown = "; the person of 144 images is not known" if name == "balanced" else ""
+    assert notes == ([] if name == "morph-c" else [f"{several} persons are in {where}{unknown}."])
+    assert (several == 0) == (name == "morph-c")
+
+
+def test_the_card_counts_doubled_images_together(tmp_path: Path) -> None:
+    """`left_out.csv` says of each where it stood first."""
+    (tmp_path / "0.png").touch()
+    listing = DATASETS["folder"].read(tmp_path, None)
+    out = [(str(i), f"listed twice, first as row {i} of a.txt") for i in range(3)] + [("x", "gone, but missing")]
+    doubled = replace(listing, left_out=left_out(out))
+    card = data_card(DATASETS["folder"], doubled, pd.DataFrame({"error": [""], "checksum": [1]}), {})
+    assert card["left_out"] == {"listed twice": 3, "gone, but missing": 1}

@@ -20,14 +20,13 @@ import ray.data
 from numpy.typing import NDArray
 
 from ordclust_ray.config import DIGITS, ImagesConfig, InputError
-from ordclust_ray.data.images import as_png
+from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.registry import list_instances
-from ordclust_ray.datasets.stored import FileImages, StoredImages
+from ordclust_ray.datasets.stored import SUFFIXES, FileImages, StoredImages
 
 ROWS_A_READ = 512
 MAX_BLOCKS = 10_000
 FOLDER = "folder"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 CARD, UNFINISHED = "data_card.json", "_job.json"
 """Lie in a folder that is prepared of a data set: the first when it is whole, the second from the beginning on."""
 
@@ -92,9 +91,8 @@ def prepared_of(folder: Path) -> str:
 def read_dataset(path: Path, config: ImagesConfig) -> Source:
     """A data set as it was downloaded."""
     listing = list_instances(config.dataset, path, Path(config.lists).expanduser() if config.lists else None)
-    columns = config.columns
-    _require_columns(list(columns.values()), list(listing.rows.columns), f"data set {config.dataset}")
-    return _stored(_renamed(listing.rows, columns).assign(source=listing.rows["source"]), listing.images)
+    _require_columns(list(config.columns.values()), list(listing.rows.columns), f"data set {config.dataset}")
+    return _listed(listing, config)
 
 
 def refuse_among_images(output: Path, images: str) -> None:
@@ -122,16 +120,15 @@ def _require_defaults(config: ImagesConfig, *names: str) -> None:
 
 def read_digits(config: ImagesConfig) -> Source:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; the digit is both `rank` and `label`."""
-    from sklearn.datasets import load_digits
+    listing = list_instances(DIGITS, Path(DIGITS), None)
+    _require_columns(list(config.columns.values()), ["rank", "label"], DIGITS)
+    return _listed(listing, config)
 
-    digits = load_digits()
-    pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
-    known = pd.DataFrame({"rank": digits.target.astype(float), "label": digits.target})
-    _require_columns(list(config.columns.values()), list(known.columns), DIGITS)
-    manifest = _renamed(known, config.columns)
-    manifest["source"] = [f"digits#{i}" for i in known.index]
-    table = pa.table({"instance_id": np.arange(len(pixels)), "encoded": [as_png(image) for image in pixels]})
-    return Source(manifest, lambda chosen: ray.data.from_arrow(_only(table, chosen)).repartition(4))
+
+def _listed(listing: Listing, config: ImagesConfig) -> Source:
+    """The instances of a data set, with the columns that the settings ask for."""
+    manifest = _renamed(listing.rows, config.columns).assign(source=listing.rows["source"])
+    return _stored(manifest, listing.images)
 
 
 def _only(table: pa.Table, chosen: NDArray[np.bool_] | None) -> pa.Table:

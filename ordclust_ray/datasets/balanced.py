@@ -13,7 +13,7 @@ from ordclust_ray.datasets.chosen import drawn_split
 from ordclust_ray.datasets.faces import afad_home, afad_images, utkface_files, utkface_images, utkface_keys
 from ordclust_ray.datasets.generated_faces import generate_balanced
 from ordclust_ray.datasets.listing import SEED, TEST, TRAIN, DataSet, Listing, require_layout
-from ordclust_ray.datasets.morph_images import all_images, morph_files
+from ordclust_ray.datasets.morph_images import FILE_NAME, all_images, morph_files
 from ordclust_ray.datasets.published import find_list, listed_files, read_table
 
 LAYOUT = "a folder with MORPH/, AFAD/ and UTKFace/, or links of these names, each as it comes"
@@ -33,7 +33,7 @@ GROUP_OF = {
 """The ethnic group by set and race; images of other races are not of the balanced set."""
 AGES = (15, 80)
 IMAGES_OF_A_CELL = 6_000
-COLUMNS = ["rank", "gender", "race", "database", "split"]
+COLUMNS = ["rank", "gender", "race", "database", "person", "split"]
 
 
 def read_balanced(source: Path, lists: Path | None) -> Listing:
@@ -44,6 +44,8 @@ def read_balanced(source: Path, lists: Path | None) -> Listing:
     else:
         images, notes = _listed(homes, lists)
     rows = images.rows.sort_values("path", ignore_index=True)
+    persons = rows["name"].str.extract(FILE_NAME)["person"].where(rows["database"] == "morph").fillna("")
+    rows = rows.assign(person=persons)  # the other sets name none
     return Candidates(rows, images.left_out).listing(COLUMNS, [source, *homes.values()], notes)
 
 
@@ -80,7 +82,7 @@ def _drawn(homes: dict[str, Path]) -> tuple[Candidates, list[str]]:
         notes.extend(f"MORPH: {note}" for note in said)
         return images
 
-    images = _together(homes, {"morph": morph, "afad": _afad, "utk": lambda home: utkface_images(utkface_files(home))})
+    images = _together(homes, {"morph": morph, "afad": _afad, "utk": lambda home: utkface_images(_utkface(home))})
     group = (images.rows["database"] + "/" + images.rows["race"]).map(GROUP_OF)
     images = images.having(race=group).only(group.notna() & images.rows["rank"].between(*AGES))
     images = images.only(_even(images.rows))
@@ -118,12 +120,16 @@ def _afad(home: Path) -> Candidates:
     return images.having(key=_age(rows) + "_" + genders + "_2_" + rows["name"], race="Asian")
 
 
+def _utkface(home: Path) -> Candidates:
+    return utkface_files(home)[0]
+
+
 def _age(rows: pd.DataFrame) -> pd.Series:
     return rows["rank"].astype(int).astype(str)
 
 
 def _listed(homes: dict[str, Path], lists: Path) -> tuple[Candidates, list[str]]:
-    files = _together(homes, {"morph": morph_files, "afad": _afad, "utk": utkface_files})
+    files = _together(homes, {"morph": morph_files, "afad": _afad, "utk": _utkface})
     files = Candidates(files.rows[["source", "path", "name", "key"]], files.left_out)
     tables = [
         read_table(

@@ -1,7 +1,7 @@
 """Image files that may become instances, and the reasons why some of them do not."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ordclust_ray.config.common import InputError
 from ordclust_ray.core.random_keys import another_seed, random_keys
-from ordclust_ray.datasets.listing import SEED, Listing, left_out
+from ordclust_ray.datasets.listing import SEED, Listing, left_out, twice
 from ordclust_ray.datasets.stored import FileImages
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
+"""Suffixes of the images of published sets."""
 NO_CONTENT = (".", "__MACOSX")
 """How the names of hidden files begin, and of those that macOS puts into archives beside the real ones."""
 
@@ -52,9 +53,10 @@ class Candidates:
         """The same ones, with more that was left out."""
         return Candidates(self.rows, pd.concat([self.left_out, out], ignore_index=True) if len(out) else self.left_out)
 
-    def once(self, key: str) -> "Candidates":
-        """Of those with the same value in a column, the first."""
-        return self.without(self.rows[key].duplicated(), "listed twice")
+    def once(self, key: str, places: pd.Series) -> "Candidates":
+        """Of those with the same value in a column, the first; `places` tell where each of all of them stands."""
+        reasons = twice(self.rows[key], places)
+        return self.without(reasons != "", reasons)
 
     def named(self, column: str, names: Mapping[str, Any]) -> "Candidates":
         """Codes in a column replaced by what they mean; unknown ones are left out."""
@@ -91,14 +93,18 @@ def unknown(what: str, values: pd.Series, allowed: str) -> pd.Series:
     return f"unknown {what} " + values.map(repr).astype(str) + f"; it must be {allowed}"
 
 
-def image_files(folder: Path) -> pd.DataFrame:
+def image_files(folder: Path, suffixes: tuple[str, ...] = PHOTOGRAPHS) -> pd.DataFrame:
     """Image files in a folder and below it, in the order of their paths; hidden ones are none.
+
+    Args:
+        folder: to look in.
+        suffixes: of images, in lower case; files may have them in capitals.
 
     Returns:
         `source` (absolute path), `path` (from the folder on), `name`; no rows where there is no such folder.
     """
     home = str(folder.absolute())
-    paths = sorted(_image_paths(home))
+    paths = sorted(_image_paths(home, suffixes))
     columns = {
         "source": [f"{home}/{path}" for path in paths],
         "path": paths,
@@ -107,19 +113,13 @@ def image_files(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=str)
 
 
-def _image_paths(home: str) -> Iterator[str]:
+def _image_paths(home: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     for folder, below, names in os.walk(home):
         below[:] = [name for name in below if not name.startswith(NO_CONTENT)]
         inside = folder[len(home) :].lstrip("/")
         before = f"{inside}/" if inside else ""
-        images = (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(NO_CONTENT))
+        images = (name for name in names if name.lower().endswith(suffixes) and not name.startswith(NO_CONTENT))
         yield from (before + name for name in images)
-
-
-def home_of(source: Path, holds: Callable[[Path], bool]) -> Path | None:
-    """The folder itself, or the first one in it, that holds a set; None where neither does."""
-    inside = sorted(source.iterdir()) if source.is_dir() else []
-    return next((folder for folder in [source, *inside] if holds(folder)), None)
 
 
 def places_in_draw(names: Sequence[str]) -> NDArray[np.int64]:

@@ -110,7 +110,8 @@ def grades(codes: pd.Series, column: str, most: int | None = None) -> tuple[pd.S
 
 
 def _unknown(wrong: pd.Series, codes: pd.Series, column: str, allowed: str) -> pd.Series:
-    return because(wrong, [f"{column} is {code}; it must be {allowed}" for code in codes[wrong]])
+    shown = codes[wrong].replace("", "empty")
+    return because(wrong, [f"{column} is {code}; it must be {allowed}" for code in shown])
 
 
 def drawn_split(names: Sequence[str]) -> NDArray[np.str_]:

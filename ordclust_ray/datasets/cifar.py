@@ -15,11 +15,11 @@ from ordclust_ray.datasets.checksums import compare, of_torchvision
 from ordclust_ray.datasets.chosen import choose, named
 from ordclust_ray.datasets.downloads import download
 from ordclust_ray.datasets.generated_cifar import generate_cifar10, generate_cifar100
-from ordclust_ray.datasets.layouts import home, refuse_lists, require_files
+from ordclust_ray.datasets.layouts import holds_any, home_of, refuse_lists, require_files
 from ordclust_ray.datasets.listing import TEST, TRAIN, DataSet, Listing, require_layout
-from ordclust_ray.datasets.parquet import parquet_files, read_labelled
+from ordclust_ray.datasets.parquet import parquet_files, parquet_layout, read_labelled
 from ordclust_ray.datasets.pickles import as_text, load_arrays
-from ordclust_ray.datasets.stored import ArrayImages, Piece
+from ordclust_ray.datasets.stored import ArrayImages, Piece, row_sources
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -54,7 +54,7 @@ def _read(
 ) -> Listing:
     refuse_lists(lists, title)
     source = source.absolute()
-    homes = [(home(source, [version.folder], version.files), version) for version in versions]
+    homes = [(home_of(source, holds_any(version.files), [version.folder]), version) for version in versions]
     found = [(folder, version) for folder, version in homes if folder]
     require_layout(source, exists=bool(found), layout=layout, title=title)
     folder, version = found[0]
@@ -72,7 +72,7 @@ def _read(
 
 
 def _rows(file: Path, images: int, split: str) -> pd.DataFrame:
-    return pd.DataFrame({"source": [f"{file}#{row}" for row in range(images)], "split": split})
+    return pd.DataFrame({"source": row_sources(file, images), "split": split})
 
 
 def _compared(folder: Path, version: _Version) -> tuple[list[str], list[str]]:
@@ -161,7 +161,7 @@ def _binary(folder: str, files: dict[str, str], named_in: tuple[str, ...]) -> _V
 
 def _read_10(source: Path, lists: Path | None) -> Listing:
     """CIFAR-10 in one of its versions, or in Parquet files."""
-    if parquet := parquet_files(source.absolute()):
+    if parquet := parquet_files(source.absolute(), PARQUET_10):
         refuse_lists(lists, "CIFAR-10")
         return read_labelled(parquet, CLASSES_10, "CIFAR-10")
     return _read(source, lists, VERSIONS_10, ("label",), "CIFAR-10", LAYOUT_10)
@@ -170,7 +170,11 @@ def _read_10(source: Path, lists: Path | None) -> Listing:
 CLASSES_10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FILES_10 = {**{f"data_batch_{i}": TRAIN for i in range(1, 6)}, "test_batch": TEST}
 FILES_100 = {"train": TRAIN, "test": TEST}
-LAYOUT_10 = "a folder cifar-10-batches-py (or -bin) with data_batch_1 to 5, test_batch and batches.meta; or *.parquet"
+PARQUET_10 = "cifar10"
+LAYOUT_10 = (
+    "a folder cifar-10-batches-py (or -bin) with data_batch_1 to 5, test_batch and batches.meta; "
+    f"{parquet_layout(PARQUET_10)}"
+)
 LAYOUT_100 = "a folder cifar-100-python (or -binary) with train, test and meta (or the files of class names)"
 VERSIONS_10 = (
     _python("cifar-10-batches-py", FILES_10, "batches.meta", ["labels"], ["label_names"]),
@@ -198,7 +202,7 @@ CIFAR10 = DataSet(
     source=SOURCE,
     licence=LICENCE,
     download=partial(download, "CIFAR10"),
-    generate=generate_cifar10,
+    generate=partial(generate_cifar10, classes=CLASSES_10),
 )
 CIFAR100 = DataSet(
     name="cifar100",

@@ -1,5 +1,6 @@
 """The handwritten digits that come with scikit-learn."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from ordclust_ray.datasets.chosen import DRAWN_SPLIT, choose, drawn_split
 from ordclust_ray.datasets.layouts import refuse_lists
 from ordclust_ray.datasets.listing import DataSet, Listing
-from ordclust_ray.datasets.stored import ArrayImages, Piece
+from ordclust_ray.datasets.stored import ArrayImages, Piece, row_sources
 
 NAME = "digits"
+TASKS = 4  # that read them
 
 
 def read_digits(source: Path, lists: Path | None = None) -> Listing:
@@ -27,18 +29,18 @@ def read_digits(source: Path, lists: Path | None = None) -> Listing:
     from sklearn.datasets import load_digits
 
     refuse_lists(lists, "the set of digits")
-    target = load_digits().target
-    sources = [f"{NAME}#{row}" for row in range(len(target))]
+    digits = load_digits()
+    pixels, target = (digits.images * (255 / 16)).round().astype(np.uint8), digits.target  # 17 greys, spread over 256
+    sources = row_sources(NAME, len(target))
     rows = pd.DataFrame({"source": sources, "rank": target.astype(float), "label": target.astype(str)})
     rows["split"] = drawn_split(sources)
-    return choose(rows, ArrayImages((Piece(NAME, _pixels, len(rows)),)), [], [DRAWN_SPLIT])
+    piece = Piece(NAME, partial(_held, pixels=pixels), len(rows))
+    return choose(rows, ArrayImages((piece,), images_a_task=len(rows) // TASKS), [], [DRAWN_SPLIT])
 
 
-def _pixels(_: str) -> NDArray[np.uint8]:
-    """Of 17 greys, spread over 256."""
-    from sklearn.datasets import load_digits
-
-    return (load_digits().images * (255 / 16)).round().astype(np.uint8)
+def _held(_: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels themselves, 0.1 MB: tasks that read them need no scikit-learn."""
+    return pixels
 
 
 def generate_digits(folder: Path) -> None:

@@ -6,19 +6,23 @@ from pathlib import Path
 import pandas as pd
 
 from ordclust_ray.config.common import InputError
-from ordclust_ray.datasets.candidates import Candidates, home_of, image_files, unknown
+from ordclust_ray.datasets.candidates import PHOTOGRAPHS, Candidates, image_files, unknown
 from ordclust_ray.datasets.chosen import DRAWN_SPLIT, drawn_split
 from ordclust_ray.datasets.generated_faces import generate_afad, generate_utkface
-from ordclust_ray.datasets.layouts import refuse_lists
+from ordclust_ray.datasets.layouts import home_of, refuse_lists
 from ordclust_ray.datasets.listing import TEST, TRAIN, VALIDATION, DataSet, Listing, require_layout
-from ordclust_ray.datasets.published import NO_LISTS, listed_files, read_table
+from ordclust_ray.datasets.published import NO_LISTS, listed_files, missing_files, read_table
 
 AFAD_LAYOUT = "AFAD-Full/{age}/{111|112}/*.jpg; 111 is male, 112 female"
+AFAD_LISTS = ("AFAD-Full.txt", "AFAD-Lite.txt")
 AFAD_GENDERS = {"111": "male", "112": "female"}
 AFAD_AGES = (15, 75)
+UTKFACE_HOME = r"(?i)^((?:[^/]+/)*?utkface)/"
+"""The first folder of a path that has the set's own name: archives hold it again, and part of it, in other folders."""
 UTKFACE_LAYOUT = "UTKFace/ (or part1/, part2/, part3/) with [age]_[gender]_[race]_[date&time].jpg.chip.jpg"
 UTKFACE_SUFFIX = r"\s*\.?(?:jpe?g|png)(?:\.chip\.(?:jpe?g|png))?$"
 UTKFACE_NAME = r"^(?P<rank>\d+)_(?P<gender>\d*)_(?P<race>\d*)_[^_]*$"
+UTKFACE_COLUMNS = ("rank", "gender", "race", "split")
 UTKFACE_GENDERS = {"0": "male", "1": "female"}
 UTKFACE_RACES = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "other"}
 OLDEST = 116
@@ -32,6 +36,9 @@ def read_afad(source: Path, lists: Path | None) -> Listing:
     refuse_lists(lists, "AFAD")
     home = afad_home(source)
     images = afad_images(home)
+    files = Candidates(image_files(home).rename(columns={"path": "key"}))
+    for own_list in [home / name for name in AFAD_LISTS if (home / name).is_file()]:
+        images = images.also_without(missing_files(files, _afad_list(own_list)))
     images = images.having(split=drawn_split(images.rows["path"].tolist()))
     notes = [f"{DRAWN_SPLIT}; the paper has AFAD in its balanced set only."]
     return images.listing(["rank", "gender", "split"], [source, home], notes)
@@ -56,6 +63,13 @@ def afad_images(home: Path) -> Candidates:
     return _of_ages(images.named("gender", AFAD_GENDERS), AFAD_AGES)
 
 
+def _afad_list(file: Path) -> pd.DataFrame:
+    """`key`, `source`, `list` of the images that the set's own list names, a path a line, from its folder on."""
+    lines = pd.Series(file.read_text(encoding="utf-8", errors="replace").splitlines(), dtype=str).str.strip()
+    names = lines[lines.str.lower().str.endswith(PHOTOGRAPHS)].str.removeprefix("./")
+    return pd.DataFrame({"key": names, "source": names, "list": file.name})
+
+
 def _of_ages(images: Candidates, ages: tuple[int, int]) -> Candidates:
     """`rank` as numbers; what lies outside of the set's ages is left out."""
     rank = images.rows["rank"].astype(float)
@@ -66,39 +80,50 @@ def _of_ages(images: Candidates, ages: tuple[int, int]) -> Candidates:
 def read_utkface(source: Path, lists: Path | None) -> Listing:
     """All images of UTKFace, 80% for training."""
     refuse_lists(lists, "UTKFace")
-    return _utkface_listing(source, utkface_images(utkface_files(source)), [f"{DRAWN_SPLIT}."])
+    files, notes = utkface_files(source)
+    return _utkface_listing(source, utkface_images(files), [f"{DRAWN_SPLIT}.", *notes])
 
 
 def read_utkface_21_to_60(source: Path, lists: Path | None) -> Listing:
     """UTKFace of the ages 21 to 60, 80% for training, or as lists have it."""
-    files = utkface_files(source)
+    files, notes = utkface_files(source)
     if lists is not None:
         listed = _listed_utkface(lists)
         images = utkface_images(listed_files(files, listed))
-        notes = [f"Read from {', '.join(listed['list'].unique())}; ages are those of the file names."]
-        return images.listing(["rank", "gender", "race", "split"], [source], notes)
+        said = f"Read from {', '.join(listed['list'].unique())}; ages are those of the file names."
+        return images.listing(UTKFACE_COLUMNS, [source], [said, *notes])
     images = utkface_images(files)
     inside = images.rows["rank"].between(YOUNGEST_OF_MIDDLE, OLDEST_OF_MIDDLE)
-    notes = [f"{(~inside).sum():,} images of other ages are not of it.", NO_LISTS]
-    return _utkface_listing(source, images.only(inside), notes)
+    said = f"{(~inside).sum():,} images of other ages are not of it."
+    return _utkface_listing(source, images.only(inside), [said, NO_LISTS, *notes])
 
 
 def _utkface_listing(source: Path, images: Candidates, notes: list[str]) -> Listing:
     drawn = images.having(split=drawn_split(images.rows["key"].tolist()))
-    return drawn.listing(["rank", "gender", "race", "split"], [source], notes)
+    return drawn.listing(UTKFACE_COLUMNS, [source], notes)
 
 
-def utkface_files(source: Path) -> Candidates:
-    """All images in the order of their paths; `key` as `utkface_keys` has it.
+def utkface_files(source: Path) -> tuple[Candidates, list[str]]:
+    """The set's images in the order of their paths.
+
+    Returns:
+        `key` as `utkface_keys` has it; those beside a folder UTKFace are copies, and passed over. A note on them.
 
     Raises:
         InputError: none with a name like those of UTKFace.
     """
     files = image_files(source)
     files = files.assign(key=utkface_keys(files["name"]))
-    like = files["key"].str.match(r"^\d+_\d+_").any()
-    require_layout(source, exists=bool(like), layout=UTKFACE_LAYOUT, title="UTKFace")
-    return Candidates(files).once("key")
+    like = files["key"].str.match(r"^\d+_\d+_")
+    require_layout(source, exists=bool(like.any()), layout=UTKFACE_LAYOUT, title="UTKFace")
+    found = Candidates(files)
+    homes = set(files["path"][like].str.extract(UTKFACE_HOME)[0].dropna())
+    if homes:
+        home = min(homes, key=lambda path: (path.count("/"), path))
+        found = found.only(files["path"].str.startswith(f"{home}/"))
+    beside = len(files) - len(found.rows)
+    notes = [f"{beside:,} images beside the folder {home!r} were passed over."] if beside else []
+    return found.once("key", found.rows["source"]), notes
 
 
 def utkface_keys(names: pd.Series) -> pd.Series:
@@ -162,6 +187,7 @@ UTKFACE = DataSet(
     rank_unit="years",
     groups=("gender", "race"),
     faces=True,
+    home="utkface",
     generate=generate_utkface,
 )
 UTKFACE_21_TO_60 = replace(

@@ -7,6 +7,7 @@ from PIL import Image
 from ordclust_ray.datasets.candidates import Candidates, image_files
 from ordclust_ray.datasets.layouts import refuse_lists
 from ordclust_ray.datasets.listing import TEST, TRAIN, VALIDATION, DataSet, Listing, require_layout
+from ordclust_ray.datasets.stored import SUFFIXES
 
 SPLITS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
 TITLE, LAYOUT = "A folder of images", "any folder with images below it; train/, val/ and test/ in it are splits"
@@ -16,9 +17,9 @@ def read(source: Path, lists: Path | None) -> Listing:
     """The class of an image is the name of its folder; of the folders on top, those of `SPLITS` are splits."""
     refuse_lists(lists, TITLE)
     require_layout(source, exists=source.is_dir(), layout=LAYOUT, title="a folder of images")
-    found = Candidates(image_files(source))
+    found = Candidates(image_files(source, SUFFIXES))
     top = found.rows["path"].str.partition("/")[0].str.lower()
-    found = found.having(label=found.rows["path"].str.split("/").str[-2].fillna(source.name))
+    found = found.having(label=(f"{source.absolute().name}/" + found.rows["path"]).str.rsplit("/", n=2).str[-2])
     if len(top) and top.isin(SPLITS.keys()).all():
         return found.having(split=top.map(SPLITS)).listing(["label", "split"], [source])
     return found.listing(["label"], [source])

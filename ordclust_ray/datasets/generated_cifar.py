@@ -1,13 +1,13 @@
 """Small copies of CIFAR-10 and CIFAR-100 in their Python version."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ordclust_ray.datasets.generated_pictures import class_picture
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SUPERCLASSES = (
     *("aquatic_mammals", "fish", "flowers", "food_containers", "fruit_and_vegetables", "household_electrical_devices"),
     *("household_furniture", "insects", "large_carnivores", "large_man-made_outdoor_things"),
@@ -18,18 +18,18 @@ FINE_CLASSES = 5  # of each superclass
 SIDE = 32
 
 
-def generate_cifar10(folder: Path) -> None:
+def generate_cifar10(folder: Path, classes: Sequence[str]) -> None:
     """Writes `cifar-10-batches-py`: one image a class in each of five batches, two in the test batch; 70 in all."""
     home = folder / "cifar-10-batches-py"
     home.mkdir(parents=True)
-    numbers = list(range(len(CLASSES)))
+    numbers = list(range(len(classes)))
     for batch in range(1, 6):
         _write(
             home / f"data_batch_{batch}", _batch(f"training batch {batch} of 5", numbers, batch, {"labels": numbers})
         )
     _write(home / "test_batch", _batch("testing batch 1 of 1", 2 * numbers, 6, {"labels": 2 * numbers}))
-    names = [name.encode() for name in CLASSES]
-    _write(home / "batches.meta", {"num_cases_per_batch": len(CLASSES), "label_names": names, "num_vis": 3 * SIDE**2})
+    names = [name.encode() for name in classes]
+    _write(home / "batches.meta", {"num_cases_per_batch": len(classes), "label_names": names, "num_vis": 3 * SIDE**2})
 
 
 def generate_cifar100(folder: Path) -> None:

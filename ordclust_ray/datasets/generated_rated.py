@@ -1,5 +1,6 @@
 """Small copies of AADB and HCI: pictures of one colour, brighter with the score or the decade."""
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +15,6 @@ AADB_PARTS = {
     "imgListTestNewRegression_score.txt": ("AADB_newtest_originalSize", 4),
 }
 """By list: the folder of its images, and how many there are of each score."""
-DECADES = ("1930s", "1940s", "1950s", "1960s", "1970s")
 IMAGES_A_DECADE = 20
 
 
@@ -34,9 +34,9 @@ def generate_aadb(folder: Path) -> None:
         file.write_text("\n".join(lines) + "\n")
 
 
-def generate_hci(folder: Path) -> None:
-    """100 images, 20 of each decade."""
+def generate_hci(folder: Path, decades: Sequence[str]) -> None:
+    """20 images of each decade."""
     home = folder / "HistoricalColor-ECCV2012" / "data" / "imgs" / "decade_database"
-    for key, (decade, number) in enumerate(product(DECADES, range(IMAGES_A_DECADE))):
-        pixels = picture(DECADES.index(decade) / len(DECADES), number % 3 / 3, SIDE, SIDE, key)
+    for key, (decade, number) in enumerate(product(decades, range(IMAGES_A_DECADE))):
+        pixels = picture(decades.index(decade) / len(decades), number % 3 / 3, SIDE, SIDE, key)
         save_picture(home / decade / f"{decade}_{number:03}.jpg", pixels)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -86,16 +87,14 @@ IMAGENET_10 = DataSet(
     source="https://image-net.org (ILSVRC 2012); classes by DAC, Chang et al. 2017",
     licence="ImageNet's terms of access: research and education that are not commercial",
     image_size=SIDE,
+    home="imagenet",
     generate=partial(generate_imagenet, synsets=tuple(TEN)),
 )
-IMAGENET_DOG = DataSet(
+IMAGENET_DOG = replace(
+    IMAGENET_10,
     name="imagenet-dog",
     title="ImageNet-Dog",
     read=partial(_read, classes=DOGS, title="ImageNet-Dog"),
-    layout=LAYOUT,
     published={"images": 19_500},
-    source="https://image-net.org (ILSVRC 2012); classes by DAC, Chang et al. 2017",
-    licence="ImageNet's terms of access: research and education that are not commercial",
-    image_size=SIDE,
     generate=partial(generate_imagenet, synsets=tuple(DOGS)),
 )

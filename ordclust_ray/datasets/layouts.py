@@ -1,28 +1,33 @@
 """Where a set lies below the folder that was given, and what of it is missing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.listing import require_layout
 
 
-def home(source: Path, tops: Sequence[str], files: Iterable[str]) -> Path | None:
-    """The folder of a set: the one given, or the set's own in it. None where neither holds any of its files.
+def home_of(source: Path, holds: Callable[[Path], bool], tops: Sequence[str] | None = None) -> Path | None:
+    """The folder of a set: the one given, or the set's own in it. None where neither holds the set.
 
     Args:
         source: the folder that was given.
-        tops: what the set's own folder may be called.
-        files: names of the set's files.
+        holds: whether a folder holds the set.
+        tops: what the set's own folder may be called; None: anything.
     """
+    inside = sorted(source.iterdir()) if tops is None and source.is_dir() else [source / top for top in tops or ()]
+    return next((place for place in [source, *inside] if holds(place)), None)
+
+
+def holds_any(files: Iterable[str]) -> Callable[[Path], bool]:
+    """Whether a folder holds any of these files."""
     names = list(files)
-    places = [source, *(source / top for top in tops)]
-    return next((place for place in places if any((place / name).is_file() for name in names)), None)
+    return lambda folder: any((folder / name).is_file() for name in names)
 
 
 def require_home(source: Path, tops: Sequence[str], files: Iterable[str], layout: str, title: str) -> Path:
-    """The same, or InputError that says what the set looks like (`layout`)."""
-    found = home(source, tops, files)
+    """The folder that holds any of the files, or InputError that says what the set looks like (`layout`)."""
+    found = home_of(source, holds_any(files), tops)
     require_layout(source, exists=found is not None, layout=layout, title=title)
     return found or source
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.chosen import DRAWN_SPLIT, because, choose, drawn_split, grades, named
 from ordclust_ray.datasets.generated_files import generate_coffee
 from ordclust_ray.datasets.layouts import refuse_lists
-from ordclust_ray.datasets.listing import DataSet, Listing, require_layout
+from ordclust_ray.datasets.listing import DataSet, Listing, require_layout, twice
 from ordclust_ray.datasets.parquet import read_columns
+from ordclust_ray.datasets.published import list_places, read_table
 from ordclust_ray.datasets.stored import FileImages, StoredImages
 
 TITLE = "the set of coffee leaves"
@@ -36,24 +36,26 @@ def read_coffee(source: Path, lists: Path | None = None) -> Listing:
     source = source.absolute()
     parquet = source if source.suffix == ".parquet" else source / PARQUET
     if parquet.is_file():
-        return _listing(*read_columns(parquet, COLUMNS, TITLE), [])
+        rows, images = read_columns(parquet, COLUMNS, TITLE)
+        return _listing(rows, images, [twice(rows["id"].astype(str), rows["source"])])
     tables = _tables(source) if source.is_dir() else []
     require_layout(source, exists=bool(tables), layout=LAYOUT, title=TITLE)
     table = tables[0]
     folder = next(table.parent / name for name in IMAGES if (table.parent / name).is_dir())
-    rows = _read_table(table)
+    rows = read_table(table, ",", COLUMNS)
+    rows["place"] = list_places(rows)
+    rows = rows[[*COLUMNS, "place"]].sort_values("id", kind="stable", ignore_index=True)  # as the files' names
     rows["source"] = [f"{folder}{os.sep}{name}.jpg" for name in rows["id"]]
     there = {found.name for found in os.scandir(folder)}
     missing = because(~(rows["id"] + ".jpg").isin(there), f"listed in {TABLE}, but missing")
-    return _listing(rows, FileImages((str(folder),)), [missing])
+    return _listing(rows, FileImages((str(folder),)), [missing, twice(rows["id"], rows.pop("place"))])
 
 
 def _listing(rows: pd.DataFrame, images: StoredImages, reasons: list[pd.Series]) -> Listing:
     ids = rows.pop("id").astype(str)
-    twice = because(ids.duplicated(), "listed twice")
     rows["rank"], no_grade = grades(rows.pop("severity"), "severity", HIGHEST_SEVERITY)
     rows["stress"], no_stress = named(rows.pop("predominant_stress"), STRESSES, "predominant_stress")
-    listing = choose(rows.assign(id=ids), images, [*reasons, twice, no_grade, no_stress], [DRAWN_SPLIT])
+    listing = choose(rows.assign(id=ids), images, [*reasons, no_grade, no_stress], [DRAWN_SPLIT])
     listing.rows["split"] = drawn_split(listing.rows.pop("id").tolist())
     return listing
 
@@ -62,20 +64,6 @@ def _tables(source: Path) -> list[Path]:
     """Tables beside a folder of images: the source's own, then those below it."""
     found = [table for above in ("", "*/", "*/*/") for table in sorted(source.glob(f"{above}{TABLE}"))]
     return [table for table in found if any((table.parent / name).is_dir() for name in IMAGES)]
-
-
-def _read_table(table: Path) -> pd.DataFrame:
-    """In the order of the files' names."""
-    try:
-        rows = pd.read_csv(table, dtype={"id": str})
-    except (ValueError, OSError) as error:  # of pandas: empty, ragged, not in UTF-8
-        raise InputError(f"{str(table)!r} is not a CSV file: {' '.join(str(error).split())}") from None
-    missing = [name for name in COLUMNS if name not in rows]
-    if missing:
-        has = ", ".join(map(repr, rows.columns))
-        raise InputError(f"{str(table)!r} has no column {missing[0]!r}; its columns are {has}")
-    rows["id"] = rows["id"].fillna("")
-    return rows[list(COLUMNS)].sort_values("id", kind="stable", ignore_index=True)
 
 
 COFFEE = DataSet(

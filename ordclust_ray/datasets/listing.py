@@ -21,6 +21,8 @@ FACES = (
     "identity features can be misused to recognise people. Use estimates of age for research only."
 )
 """What the data card of a set of faces says."""
+FIRST = ", first as "
+"""Stands in a reason before the place where an image stood first; data cards count reasons without it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class DataSet:
         licence: its terms, in a line.
         faces: whether it shows people.
         image_size: images are prepared with this side in pixels; 0 is as they are.
+        home: name of the folder of a download that several sets share; empty: none do.
         download: into a folder, where the set may be fetched freely; otherwise None.
         generate: writes a small copy into an empty folder, in the set's real layout and file names.
     """
@@ -74,6 +77,7 @@ class DataSet:
     groups: tuple[str, ...] = ()
     faces: bool = False
     image_size: int = 0
+    home: str = ""
     download: Callable[[Path], None] | None = None
     generate: Callable[[Path], None] | None = None
 
@@ -81,6 +85,17 @@ class DataSet:
 def left_out(rows: Iterable[tuple[str, str]] = ()) -> pd.DataFrame:
     """`source`, `reason` of what is no instance."""
     return pd.DataFrame(list(rows), columns=["source", "reason"])
+
+
+def twice(keys: pd.Series, places: pd.Series) -> pd.Series:
+    """Reasons by row against all but the first of those with the same key, "" for the others.
+
+    Args:
+        keys: (N,) text.
+        places: (N,) text, where each row stands: a file, or a row of a list.
+    """
+    first = places.groupby(keys).transform("first")
+    return (f"listed twice{FIRST}" + first).where(keys.duplicated(), "")
 
 
 def require_layout(source: Path, *, exists: bool, layout: str, title: str) -> None:

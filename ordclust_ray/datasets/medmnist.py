@@ -21,7 +21,7 @@ from ordclust_ray.datasets.generated_arrays import generate_retina
 from ordclust_ray.datasets.layouts import refuse_lists
 from ordclust_ray.datasets.listing import TEST, TRAIN, VALIDATION, DataSet, Listing, require_layout
 from ordclust_ray.datasets.parquet import read_columns
-from ordclust_ray.datasets.stored import ArrayImages, Piece
+from ordclust_ray.datasets.stored import ArrayImages, Piece, row_sources
 
 SPLITS = {"train": TRAIN, "val": VALIDATION, "test": TEST}
 HIGHEST_GRADE = 4
@@ -101,7 +101,7 @@ def _part(file: Path, prefix: str, split: str) -> tuple[pd.DataFrame, Piece]:
     labels, count = _labels(file, f"{prefix}_labels"), _count(file, f"{prefix}_images")
     if count != len(labels):
         raise InputError(f"{str(file)!r} holds {count} of {prefix}_images and {len(labels)} of {prefix}_labels")
-    sources = [f"{file}/{prefix}_images#{row}" for row in range(count)]
+    sources = row_sources(f"{file}/{prefix}_images", count)
     piece = Piece(str(file), partial(_array, key=f"{prefix}_images"), count)
     return pd.DataFrame({"source": sources, "label": labels, "split": split}), piece
 

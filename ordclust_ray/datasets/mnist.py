@@ -17,11 +17,14 @@ from ordclust_ray.datasets.downloads import download
 from ordclust_ray.datasets.generated_arrays import generate_fashion
 from ordclust_ray.datasets.layouts import refuse_lists, require_home
 from ordclust_ray.datasets.listing import TEST, TRAIN, DataSet, Listing
-from ordclust_ray.datasets.parquet import parquet_files, read_labelled
-from ordclust_ray.datasets.stored import ArrayImages, Piece
+from ordclust_ray.datasets.parquet import parquet_files, parquet_layout, read_labelled
+from ordclust_ray.datasets.stored import ArrayImages, Piece, row_sources
 
 TITLE = "Fashion-MNIST"
-LAYOUT = "a folder, or FashionMNIST/raw in it, with train-images-idx3-ubyte.gz and three more; or *.parquet"
+PARQUET = "fashion_mnist"
+LAYOUT = (
+    f"a folder, or FashionMNIST/raw in it, with train-images-idx3-ubyte.gz and three more; {parquet_layout(PARQUET)}"
+)
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 PREFIXES = {TRAIN: "train", TEST: "t10k"}
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
@@ -41,7 +44,7 @@ def read_fashion(source: Path, lists: Path | None = None) -> Listing:
     """
     refuse_lists(lists, TITLE)
     source = source.absolute()
-    if parquet := parquet_files(source):
+    if parquet := parquet_files(source, PARQUET):
         return read_labelled(parquet, CLASSES, TITLE)
     names = [f"{prefix}-{kind}" for prefix in PREFIXES.values() for kind in (IMAGES, LABELS)]
     either = [f"{name}{packed}" for name in names for packed in (".gz", "")]
@@ -68,8 +71,8 @@ def _part(images: Path, labels: Path, split: str) -> tuple[pd.DataFrame, Piece]:
     codes, count = read_idx(str(labels), dimensions=1).astype(np.int64), len(read_idx(str(images)))
     if count != len(codes):
         raise InputError(f"{str(images)!r} holds {count} images and {labels.name} {len(codes)} labels")
-    sources = [f"{images}#{row}" for row in range(count)]
-    return pd.DataFrame({"source": sources, "code": codes, "split": split}), Piece(str(images), read_idx, count)
+    rows = pd.DataFrame({"source": row_sources(images, count), "code": codes, "split": split})
+    return rows, Piece(str(images), read_idx, count)
 
 
 def read_idx(file: str, dimensions: int = 3) -> NDArray[np.uint8]:

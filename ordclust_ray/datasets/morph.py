@@ -171,6 +171,7 @@ def _setting(letter: str, read: Callable[[Path, Path | None], Listing], publishe
         rank_unit="years",
         groups=GROUPS,
         faces=True,
+        home="morph2",
         generate=generate_morph,
     )
 

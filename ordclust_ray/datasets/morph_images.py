@@ -7,7 +7,7 @@ import pandas as pd
 from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.candidates import Candidates, image_files
 from ordclust_ray.datasets.listing import require_layout
-from ordclust_ray.datasets.published import listed_files, missing_files, read_table
+from ordclust_ray.datasets.published import list_places, listed_files, missing_files, read_table
 
 TITLE = "MORPH II"
 LAYOUT = (
@@ -62,7 +62,7 @@ def morph_files(source: Path) -> Candidates:
     """
     files = image_files(source)
     require_layout(source, exists=bool(files["name"].str.match(FILE_NAME).any()), layout=LAYOUT, title=TITLE)
-    return Candidates(files.assign(key=files["name"].str.lower())).once("key")
+    return Candidates(files.assign(key=files["name"].str.lower())).once("key", files["source"])
 
 
 def _by_file_names(files: Candidates) -> Candidates:
@@ -99,7 +99,7 @@ def _table(source: Path) -> Candidates:
         "listed_age": table["age"],
         "listed_gender": table["gender"].str.strip().str.upper().map(GENDERS),
     }
-    return Candidates(pd.DataFrame(known)).once("key")
+    return Candidates(pd.DataFrame(known)).once("key", list_places(table))
 
 
 def _names(table: Path) -> set[str]:

@@ -1,5 +1,6 @@
 """Tables of a Parquet file that holds images beside them."""
 
+import re
 from collections.abc import Sequence
 from glob import has_magic
 from pathlib import Path
@@ -11,32 +12,50 @@ import pyarrow.parquet as pq
 from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.chosen import choose, named
 from ordclust_ray.datasets.listing import TEST, TRAIN, Listing
-from ordclust_ray.datasets.stored import JoinedImages, ParquetImages
+from ordclust_ray.datasets.stored import JoinedImages, ParquetImages, row_sources
 
-IMAGE = "image"
+IMAGES = ("image", "img")
+"""Names of the column of encoded images: the second is that of a hub's CIFAR-10."""
+OWN, HUB = r"{}_(?:train|test)(?:_\d+)?\.parquet", r"(?:train|test)(?:-\d+-of-\d+)?\.parquet"
+"""Names of the Parquet files of a set, with its name before them or as hubs give them."""
 
 
 def read_columns(file: Path, columns: Sequence[str], title: str) -> tuple[pd.DataFrame, ParquetImages]:
-    """The columns, with `source`, and the images in the column `image`; those are not read.
+    """The columns, with `source`, and the images in a column of `IMAGES`; those are not read.
 
     Raises:
         InputError: not a Parquet file, or without such columns; one line.
     """
     try:
         parquet = pq.ParquetFile(file)
-        _require_columns(parquet.schema_arrow, [IMAGE, *columns], file, title)
+        image = _image_column(parquet.schema_arrow)
+        _require_columns(parquet.schema_arrow, image, columns, file, title)
         rows = parquet.read(columns=list(columns)).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{str(file)!r} is not a Parquet file: {' '.join(str(error).split())}") from None
-    rows["source"] = [f"{file}#{row}" for row in range(len(rows))]
-    return rows, ParquetImages(str(file), IMAGE)
+    rows["source"] = row_sources(file, len(rows))
+    return rows, ParquetImages(str(file), image)
 
 
-def parquet_files(source: Path) -> list[Path]:
-    """What a source is, where it is Parquet: a file, a pattern of files, or a folder of them."""
+def parquet_files(source: Path, name: str) -> list[Path]:
+    """What a source is, where it is Parquet: a file, a pattern of files, or a folder with files of the set.
+
+    Args:
+        source: a file or a pattern may have any name; of a folder, files count whose names are `OWN`, or else `HUB`.
+        name: of the set in the names of its files.
+    """
     if has_magic(source.name):
         return sorted(file for file in source.parent.glob(source.name) if file.suffix == ".parquet")
-    return [source] if source.suffix == ".parquet" and source.is_file() else sorted(source.glob("*.parquet"))
+    if source.suffix == ".parquet" and source.is_file():
+        return [source]
+    inside = sorted(source.glob("*.parquet"))
+    own, hub = ([file for file in inside if re.fullmatch(names.format(name), file.name)] for names in (OWN, HUB))
+    return own or hub
+
+
+def parquet_layout(name: str) -> str:
+    """What `parquet_files` looks for, for people."""
+    return f"or {name}_train*.parquet and {name}_test*.parquet, or a hub's train-*.parquet and test-*.parquet"
 
 
 def read_labelled(files: Sequence[Path], classes: Sequence[str], title: str) -> Listing:
@@ -48,7 +67,7 @@ def read_labelled(files: Sequence[Path], classes: Sequence[str], title: str) -> 
         title: of the set.
 
     Raises:
-        InputError: not a Parquet file, or without the columns `image` and `label`; one line.
+        InputError: not a Parquet file, or without columns of images and `label`; one line.
     """
     parts = [(read_columns(file, ["label"], title), TEST if TEST in file.name else TRAIN) for file in files]
     rows = pd.concat([part.assign(split=split) for (part, _), split in parts], ignore_index=True)
@@ -57,13 +76,17 @@ def read_labelled(files: Sequence[Path], classes: Sequence[str], title: str) -> 
     return choose(rows, images, [unknown], ["read from Parquet files, of which no checksums are published"])
 
 
-def _require_columns(schema: pa.Schema, columns: Sequence[str], file: Path, title: str) -> None:
-    missing = [name for name in columns if name not in schema.names]
+def _image_column(schema: pa.Schema) -> str:
+    return next((name for name in IMAGES if name in schema.names), IMAGES[0])
+
+
+def _require_columns(schema: pa.Schema, image: str, columns: Sequence[str], file: Path, title: str) -> None:
+    missing = [name for name in (image, *columns) if name not in schema.names]
     if missing:
         has = ", ".join(map(repr, schema.names))
         raise InputError(f"{str(file)!r} is not {title}: it has no column {missing[0]!r}; its columns are {has}")
-    kind = schema.field(IMAGE).type
+    kind = schema.field(image).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise InputError(f"column {IMAGE!r} of {str(file)!r} holds {kind}; it must hold encoded images, as bytes")
+        raise InputError(f"column {image!r} of {str(file)!r} holds {kind}; it must hold encoded images, as bytes")

@@ -66,10 +66,16 @@ def listed_files(files: Candidates, listed: pd.DataFrame) -> Candidates:
     Returns:
         In the files' order, with the further columns; listed and missing ones are left out, with their names.
     """
-    images = Candidates(listed.rename(columns={"name": "source"})).once("key")
+    images = Candidates(listed.rename(columns={"name": "source"})).once("key", list_places(listed))
     further = images.rows.drop(columns=["source", "list"])
     found = Candidates(files.rows.merge(further, on="key"), files.left_out)
     return found.also_without(images.left_out).also_without(missing_files(files, images.rows))
+
+
+def list_places(listed: pd.DataFrame) -> pd.Series:
+    """Where each row stands, of the rows of lists one below another, all of them: "row 2 of NAME", from 1 on."""
+    rows = listed.groupby("list").cumcount() + 1
+    return "row " + rows.astype(str) + " of " + listed["list"]
 
 
 def missing_files(files: Candidates, listed: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """AADB (Kong et al., 2016), scores of photographs; Historical Color Images (Palermo et al., 2012), their decades."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ordclust_ray.config.common import InputError
-from ordclust_ray.datasets.candidates import Candidates, home_of, image_files, places_in_draw, unknown
+from ordclust_ray.datasets.candidates import Candidates, image_files, places_in_draw, unknown
 from ordclust_ray.datasets.generated_rated import generate_aadb, generate_hci
-from ordclust_ray.datasets.layouts import refuse_lists, require_files
+from ordclust_ray.datasets.layouts import holds_any, home_of, refuse_lists, require_files
 from ordclust_ray.datasets.listing import SEED, TEST, TRAIN, VALIDATION, DataSet, Listing, require_layout
 from ordclust_ray.datasets.published import listed_files
 
@@ -38,7 +39,7 @@ FEWEST = 3
 def read_aadb(source: Path, lists: Path | None) -> Listing:
     """AADB in the parts that its own lists give; ranks are scores in steps of 0.01."""
     refuse_lists(lists, "AADB")
-    home = home_of(source, lambda folder: any((folder / name).is_file() for name in AADB_LISTS.values())) or source
+    home = home_of(source, holds_any(AADB_LISTS.values())) or source
     folders = [home / name for name in AADB_FOLDERS if (home / name).is_dir()]
     require_layout(source, exists=bool(folders), layout=AADB_LAYOUT, title="AADB")
     require_files(home, AADB_LISTS.values(), "AADB")
@@ -124,6 +125,6 @@ HCI = DataSet(
     source="http://graphics.cs.cmu.edu/projects/historicalColor/",
     licence="none stated; research use",
     rank_unit="decade, 1 is the 1930s",
-    generate=generate_hci,
+    generate=partial(generate_hci, decades=tuple(DECADES)),
 )
 SETS: tuple[DataSet, ...] = (AADB, HCI)

@@ -14,7 +14,7 @@ from ordclust_ray.datasets.downloads import download
 from ordclust_ray.datasets.generated_arrays import generate_stl10
 from ordclust_ray.datasets.layouts import refuse_lists, require_files, require_home
 from ordclust_ray.datasets.listing import TEST, TRAIN, DataSet, Listing
-from ordclust_ray.datasets.stored import ArrayImages, Piece
+from ordclust_ray.datasets.stored import ArrayImages, Piece, row_sources
 
 TITLE = "STL-10"
 LAYOUT = "a folder stl10_binary with train_X.bin, train_y.bin, test_X.bin, test_y.bin and class_names.txt"
@@ -56,8 +56,8 @@ def _part(images: Path, labels: Path, split: str) -> tuple[pd.DataFrame, Piece]:
         raise InputError(
             f"{str(images)!r} has {size} bytes; {labels.name} has {len(codes)} labels, for images of {BYTES} bytes each"
         )
-    sources = [f"{images}#{row}" for row in range(len(codes))]
-    return pd.DataFrame({"source": sources, "code": codes, "split": split}), Piece(str(images), _pixels, len(codes))
+    rows = pd.DataFrame({"source": row_sources(images, len(codes)), "code": codes, "split": split})
+    return rows, Piece(str(images), _pixels, len(codes))
 
 
 def _pixels(file: str) -> NDArray[np.uint8]:

@@ -17,6 +17,15 @@ MAX_FILE_BYTES = 2**30
 """No more of an image file is read: what is larger is no image, or broken."""
 
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
+"""Of the image files that can be decoded."""
+
+
+def row_sources(file: object, rows: int) -> list[str]:
+    """The source of each row of a file, or of an array in it: `file#row`."""
+    return [f"{file}#{row}" for row in range(rows)]
+
+
 class StoredImages(Protocol):
     """Encoded images of a data set."""
 

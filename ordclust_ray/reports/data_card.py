@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ordclust_ray.data.readers import CARD
-from ordclust_ray.datasets.listing import FACES, TEST, TRAIN, VALIDATION, DataSet, Listing
-from ordclust_ray.preparation import LEFT_OUT
+from ordclust_ray.datasets.listing import FACES, FIRST, TEST, TRAIN, VALIDATION, DataSet, Listing
+from ordclust_ray.preparation import IDENTICAL, LEFT_OUT, identical_images
 
 MOST_VALUES = 200
 """Columns with more distinct values than that are only counted."""
@@ -36,12 +37,17 @@ def data_card(dataset: DataSet, listing: Listing, found: pd.DataFrame, settings:
         "licence": dataset.licence,
         "images": len(usable),
         "published": dataset.published,
-        "left_out": {str(reason): int(count) for reason, count in pd.Series(reasons, dtype=str).value_counts().items()},
+        "left_out": dict(Counter(reason.partition(FIRST)[0] for reason in reasons).most_common()),
         "rank_unit": dataset.rank_unit,
         "parts": counts(usable[part]) if part else {},
         "counts": {name: by_part(usable, name, part) for name in (*COUNTED, *dataset.groups) if name in usable},
         "identical": identical(usable, found["checksum"], part),
-        "notes": [*differences(dataset, usable), *listing.notes, *([FACES] if dataset.faces else [])],
+        "notes": [
+            *differences(dataset, usable),
+            *listing.notes,
+            *persons_in_several(usable),
+            *([FACES] if dataset.faces else []),
+        ],
         "verified": listing.verified,
         "settings": dict(settings),
         "prepared": time.strftime("%Y-%m-%d"),
@@ -90,9 +96,23 @@ def differences(dataset: DataSet, usable: pd.DataFrame) -> list[str]:
     ]
 
 
+def persons_in_several(rows: pd.DataFrame) -> list[str]:
+    """A sentence on the persons who are in both train and test, or in several folds, if there are any."""
+    part = "split" if "split" in rows else "fold"
+    if not {"person", part} <= set(rows):
+        return []
+    where = "both train and test" if part == "split" else "more than one fold"
+    counted = (rows["person"] != "") & (rows[part] != VALIDATION)
+    persons = rows[counted].drop_duplicates(["person", part])["person"]
+    several, unknown = persons[persons.duplicated()].nunique(), int((rows["person"] == "").sum())
+    of_others = f"; the person of {unknown:,} images is not known" if unknown else ""
+    return [f"{several:,} persons are in {where}{of_others}."] if several else []
+
+
 def write_card(card: Mapping[str, Any], left_out: pd.DataFrame, folder: Path) -> None:
-    """`data_card.md`, `left_out.csv`, and `data_card.json` last: it says that the folder is whole."""
+    """`data_card.md`, `left_out.csv`, `identical.csv`, and `data_card.json` last: it says that the folder is whole."""
     left_out.to_csv(folder / LEFT_OUT, index=False)
+    identical_images(folder).to_csv(folder / IDENTICAL, index=False)
     (folder / "data_card.md").write_text(as_markdown(card))
     new = folder / f".{CARD}.new"
     new.write_text(json.dumps(card, indent=1, default=str))
@@ -112,7 +132,7 @@ def as_markdown(card: Mapping[str, Any]) -> str:
     same = card["identical"]
     lines.append(
         f"{same['images']} images have the same bytes as another one; {same['across']} of them as one in another split "
-        "or fold."
+        "or fold." + (f" All but the first of the same are listed in `{IDENTICAL}`." if same["images"] else "")
     )
     if card["verified"]:
         lines.append(f"Files with the published checksum: {', '.join(card['verified'])}.")

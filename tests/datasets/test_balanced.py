@@ -2,18 +2,19 @@
 
 import shutil
 from collections import Counter
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+import listings
 import numpy as np
 import pandas as pd
 import pytest
+from listings import reasons
 from PIL import Image
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets import balanced
 from ordclust_ray.datasets.balanced import BALANCED, water_level
-from ordclust_ray.datasets.listing import Listing
 
 HEAD = "age gender race filename id database"
 
@@ -24,15 +25,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def reasons(listing: Listing) -> dict[str, str]:
-    return {Path(source).name: reason for source, reason in listing.left_out.to_numpy()}
-
-
-def refused(source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        BALANCED.read(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+refused = partial(listings.refused, BALANCED)
 
 
 def write(lists: Path, train: list[str], test: list[str]) -> None:
@@ -48,7 +41,7 @@ def test_all_that_is_of_the_three_groups_is_taken_where_there_is_little(copy: Pa
     """
     found = BALANCED.read(copy, None)
     rows = found.rows
-    assert list(rows.columns) == ["source", "rank", "gender", "race", "database", "split"]
+    assert list(rows.columns) == ["source", "rank", "gender", "race", "database", "person", "split"]
     assert rows.groupby(["gender", "race"]).size().to_dict() == {
         ("female", "African"): 12 + 8,
         ("female", "Asian"): 4 + 48 + 8,
@@ -57,6 +50,8 @@ def test_all_that_is_of_the_three_groups_is_taken_where_there_is_little(copy: Pa
         ("male", "Asian"): 4 + 48 + 8,
         ("male", "European"): 36 + 8,
     }
+    assert rows["person"].iloc[[0, 96, 99]].tolist() == ["", "100001", "100001"]
+    assert (rows["person"] == "").sum() == 96 + 48
     assert rows["database"].value_counts().to_dict() == {"morph": 104, "afad": 96, "utk": 48}
     assert rows["split"].value_counts().to_dict() == {"train": 198, "test": 50}  # of 248, 198.4 and 49.6 wanted
     assert rows.groupby(["split", "rank"]).size().min() >= 2
@@ -136,7 +131,7 @@ def test_published_lists(copy: Path, tmp_path: Path) -> None:
         [20.0, "male", "European", "utk", "train"],
     ]
     assert reasons(found) == {
-        "100013_00F20.JPG": "listed twice",
+        "100013_00F20.JPG": "listed twice, first as row 2 of Balanced_train.txt",
         "20_0_2_100012-0.jpg": "listed in Balanced_train.txt, but missing",
         "349536_01M16.JPG": "listed in Balanced_train.txt, but missing",
         "20_0_1_20170101000000002.jpg.chip.jpg": "unknown race '5'; it must be one of 0, 1, 2",

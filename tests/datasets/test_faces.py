@@ -1,16 +1,13 @@
 """AFAD and UTKFace: generated copies, damaged ones, and lists of later work."""
 
-from io import BytesIO
+import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from listings import reasons, refused, sizes
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.faces import AFAD, UTKFACE, UTKFACE_21_TO_60
-from ordclust_ray.datasets.listing import DataSet, Listing
 
 NO_RACE = "its name lacks the age, the gender or the race: [age]_[gender]_[race]_[date&time]"
 
@@ -25,24 +22,6 @@ def afad(tmp_path: Path) -> Path:
 def utkface(tmp_path: Path) -> Path:
     UTKFACE.generate(tmp_path / "utkface")  # type: ignore[misc]
     return tmp_path / "utkface"
-
-
-def reasons(listing: Listing) -> dict[str, str]:
-    return {Path(source).name: reason for source, reason in listing.left_out.to_numpy()}
-
-
-def sizes(listing: Listing) -> list[tuple[int, int]]:
-    """Of the first and the last image, decoded."""
-    ids = np.array([0, len(listing.rows) - 1])
-    encoded = listing.images.read(ids, listing.rows["source"].iloc[ids].tolist())
-    return [Image.open(BytesIO(image), formats=["JPEG"]).size for image in encoded]
-
-
-def refused(data: DataSet, source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        data.read(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_afad_by_its_folders(afad: Path) -> None:
@@ -86,6 +65,20 @@ def test_afad_names_what_is_no_instance(afad: Path) -> None:
         "loose.jpg": "not in a folder {age}/{111|112}",
         "c.png": "not in a folder {age}/{111|112}",
     }
+
+
+@pytest.mark.parametrize("kind", ["Full", "Lite"])
+def test_afad_is_compared_with_its_own_list(afad: Path, kind: str) -> None:
+    """A path a line, from the folder of the list on; what is no image of it plays no part."""
+    home = (afad / "AFAD-Full").rename(afad / f"AFAD-{kind}")
+    paths = sorted(str(file.relative_to(home)) for file in home.rglob("*.jpg"))
+    lines = ["./15/111/1-0.jpg", *(f"./{path}" for path in paths), "./20/111/Thumbs.db", "", "50/112/2-1.jpg"]
+    (home / f"AFAD-{kind}.txt").write_text("\r\n".join(lines))
+    (home / paths[0]).unlink()
+    found = AFAD.read(afad, None)
+    assert len(found.rows) == 95
+    assert found.left_out["source"].tolist() == ["15/111/1-0.jpg", paths[0], "50/112/2-1.jpg"]
+    assert set(found.left_out["reason"]) == {f"listed in AFAD-{kind}.txt, but missing"}
 
 
 def test_afad_refuses_what_is_not_afad(afad: Path, utkface: Path, tmp_path: Path) -> None:
@@ -132,6 +125,28 @@ def test_utkface_in_parts_and_uncropped(utkface: Path) -> None:
     assert len(UTKFACE.read(utkface / "part3", None).rows) == 20
 
 
+def test_utkface_with_its_folder_again_in_another_is_read_once(utkface: Path) -> None:
+    """Kaggle's archive: UTKFace/, crop_part1/ with some of the images, and both once more in a folder beside them."""
+    own = UTKFACE.read(utkface, None)
+    part = utkface / "crop_part1"
+    part.mkdir()
+    for file in sorted((utkface / "UTKFace").iterdir())[:10]:
+        shutil.copy(file, part)
+    again = utkface / "utkface_aligned_cropped"
+    for name in ("UTKFace", "crop_part1"):
+        shutil.copytree(utkface / name, again / name)
+    found = UTKFACE.read(utkface, None)
+    pd.testing.assert_frame_equal(found.rows, own.rows)
+    assert found.left_out.empty
+    assert found.notes == [*own.notes, "100 images beside the folder 'UTKFace' were passed over."]
+    shutil.rmtree(utkface / "UTKFace")
+    found = UTKFACE_21_TO_60.read(utkface, None)
+    assert len(found.rows) == 60
+    assert found.rows["source"].str.startswith(str(again / "UTKFace")).all()
+    assert found.notes[-1] == "20 images beside the folder 'utkface_aligned_cropped/UTKFace' were passed over."
+    assert len(UTKFACE.read(part, None).rows) == 10
+
+
 def test_utkface_names_what_is_no_instance(utkface: Path) -> None:
     """The first four are of the real set, and two of them have all that is needed."""
     home = utkface / "UTKFace"
@@ -147,8 +162,8 @@ def test_utkface_names_what_is_no_instance(utkface: Path) -> None:
     ]
     for name in odd:
         (home / name).touch()
-    (utkface / "part1").mkdir()
-    (utkface / "part1" / "20_0_0_20170101000000000.jpg").touch()
+    (home / "part1").mkdir()
+    (home / "part1" / "20_0_0_20170101000000000.jpg").touch()
     found = UTKFACE.read(utkface, None)
     assert reasons(found) == {
         odd[0]: NO_RACE,
@@ -157,7 +172,7 @@ def test_utkface_names_what_is_no_instance(utkface: Path) -> None:
         odd[5]: "unknown race '7'; it must be one of 0, 1, 2, 3, 4",
         odd[6]: "unknown age '117'; it must be from 0 to 116",
         odd[7]: NO_RACE,
-        "20_0_0_20170101000000000.jpg": "listed twice",
+        "20_0_0_20170101000000000.jpg": f"listed twice, first as {home / '20_0_0_20170101000000000.jpg.chip.jpg'}",
     }
     assert len(found.rows) == 82
     assert {odd[2], odd[3]} <= {Path(source).name for source in found.rows["source"]}
@@ -187,7 +202,7 @@ def test_lists_of_utkface(utkface: Path, tmp_path: Path) -> None:
     assert found.rows["split"].tolist() == ["train", "test", "train"]
     assert reasons(found) == {
         name(train[0]): "listed in utk_train.csv, but missing",
-        name(train[2]): "listed twice",
+        name(train[2]): "listed twice, first as row 3 of utk_train.csv",
         name(odd): NO_RACE,
     }
 

@@ -1,15 +1,11 @@
 """ImageNet-10 and ImageNet-Dog out of a folder of ImageNet."""
 
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from listings import refused, sizes
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.imagenet import DOGS, IMAGENET_10, IMAGENET_DOG, TEN
-from ordclust_ray.datasets.listing import DataSet
 from ordclust_ray.datasets.stored import FileImages
 
 
@@ -17,13 +13,6 @@ from ordclust_ray.datasets.stored import FileImages
 def ten(tmp_path: Path) -> Path:
     IMAGENET_10.generate(tmp_path)  # type: ignore[misc]
     return tmp_path / "train"
-
-
-def refused(data: DataSet, source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        data.read(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_the_ten_classes_by_hand(ten: Path) -> None:
@@ -35,8 +24,7 @@ def test_the_ten_classes_by_hand(ten: Path) -> None:
     assert rows["label"].tolist() == [name for name in TEN.values() for _ in range(6)]
     names = [f"n02056570_{number}.JPEG" for number in (17, 27, 37, 47, 57, 7)]
     assert rows["source"].iloc[:6].tolist() == [str(ten / "n02056570" / name) for name in names]
-    images = listing.images.read(np.array([0, 59]), rows["source"].iloc[[0, 59]].tolist())
-    assert [Image.open(BytesIO(image), formats=["JPEG"]).size for image in images] == [(32, 24)] * 2
+    assert sizes(listing) == [(32, 24)] * 2
     assert listing.left_out.empty
 
 

@@ -1,16 +1,15 @@
 """Coffee leaves as a folder and as Parquet, and scikit-learn's digits."""
 
-import pickle
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import listings
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from listings import images, names
 from sklearn.datasets import load_digits
 
 from ordclust_ray.config.common import InputError
@@ -28,26 +27,11 @@ def leaf(tmp_path: Path) -> Path:
     return tmp_path / "coffee-datasets" / "leaf"
 
 
-def images(listing: Listing, ids: list[int]) -> list[Image.Image]:
-    """As a task reads them, to which the store was sent."""
-    store = pickle.loads(pickle.dumps(listing.images))
-    encoded = store.read(np.array(ids), listing.rows["source"].iloc[ids].tolist())
-    return [Image.open(BytesIO(image)) for image in encoded]
-
-
-def refused(source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        read_coffee(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+refused = partial(listings.refused, COFFEE)
 
 
 def out(listing: Listing) -> list[tuple[str, str]]:
     return [(Path(source).name, reason) for source, reason in listing.left_out.itertuples(index=False)]
-
-
-def names(rows: pd.DataFrame) -> list[str]:
-    return [Path(source).name for source in rows["source"].tolist()]
 
 
 def test_leaves_by_hand(leaf: Path) -> None:
@@ -60,7 +44,7 @@ def test_leaves_by_hand(leaf: Path) -> None:
         ["healthy", "miner", "rust", "phoma", "cercospora"], 20
     )
     assert rows[rows["rank"] > 0].groupby(["rank", "stress"]).size().unique().tolist() == [5]
-    known = dict(zip(names(rows), zip(rows["rank"], rows["stress"], strict=True), strict=True))
+    known = dict(zip(names(listing), zip(rows["rank"], rows["stress"], strict=True), strict=True))
     assert known["1.jpg"] == known["96.jpg"] == (0.0, "healthy")
     assert known["2.jpg"] == known["22.jpg"] == (1.0, "miner")
     assert known["10.jpg"] == (4.0, "rust")
@@ -103,19 +87,24 @@ def test_what_is_no_instance_is_named(leaf: Path) -> None:
     with (leaf / "dataset.csv").open("a") as table:
         table.write("101,2,0,1,0,0,1\n5,4,0,0,0,1,4\n")
     lines = (leaf / "dataset.csv").read_text().replace("\n7,2,0,1,0,0,1\n", "\n7,5,0,1,0,0,1\n")
-    lines = lines.replace("\n8,2,0,1,0,0,2\n", "\n8,2,0,1,0,0,5\n").replace("\n9,2,", "\n9,leaf,")
+    lines = (
+        lines.replace("\n8,2,0,1,0,0,2\n", "\n8,2,0,1,0,0,5\n")
+        .replace("\n9,2,", "\n9,leaf,")
+        .replace("\n10,2,0,1,0,0,4\n", "\n10,2,0,1,0,0,\n")
+    )
     (leaf / "dataset.csv").write_text(lines)
     listing = read_coffee(leaf)
     allowed = "it must be one of 0 (healthy), 1 (miner), 2 (rust), 3 (phoma), 4 (cercospora)"
     assert out(listing) == [
+        ("10.jpg", "severity is empty; it must be a whole number from 0 to 4"),
         ("101.jpg", "listed in dataset.csv, but missing"),
         ("3.jpg", "listed in dataset.csv, but missing"),
-        ("5.jpg", "listed twice"),
+        ("5.jpg", "listed twice, first as row 5 of dataset.csv"),
         ("7.jpg", f"predominant_stress is 5; {allowed}"),
         ("8.jpg", "severity is 5; it must be a whole number from 0 to 4"),
         ("9.jpg", f"predominant_stress is leaf; {allowed}"),
     ]
-    assert len(listing.rows) == 96
+    assert len(listing.rows) == 95
     assert listing.rows["source"].is_unique
     (five,) = listing.rows[listing.rows["source"].str.endswith("/5.jpg")].itertuples()
     assert (five.rank, five.stress) == (4.0, "miner")
@@ -135,7 +124,7 @@ def test_a_wrong_folder_or_table_is_named(leaf: Path, tmp_path: Path) -> None:
         f"'{leaf / 'dataset.csv'}' has no column 'predominant_stress'; its columns are 'id', 'severity'"
     )
     (leaf / "dataset.csv").write_text("")
-    assert f"'{leaf / 'dataset.csv'}' is not a CSV file" in refused(leaf)
+    assert f"'{leaf / 'dataset.csv'}' is not a table" in refused(leaf)
     (leaf / "dataset.csv").unlink()
     assert "is not the set of coffee leaves as it comes (coffee_leaf.parquet, or" in refused(leaf)
     assert refused(leaf).endswith("it holds 'images'")
@@ -166,8 +155,8 @@ def test_parquet_and_folder_have_the_same_split(leaf: Path, tmp_path: Path) -> N
     pq.write_table(pa.table({**columns, "image": [b"image"] * 100}), tmp_path / "coffee_leaf.parquet")
     rows = read_coffee(tmp_path).rows
     ours = {f"{number}.jpg": split for number, split in zip(range(1, 101), rows["split"], strict=True)}
-    folder = read_coffee(leaf).rows
-    assert dict(zip(names(folder), folder["split"], strict=True)) == ours
+    folder = read_coffee(leaf)
+    assert dict(zip(names(folder), folder.rows["split"], strict=True)) == ours
 
 
 def test_parquet_rows_that_are_no_instances(tmp_path: Path) -> None:
@@ -181,8 +170,9 @@ def test_parquet_rows_that_are_no_instances(tmp_path: Path) -> None:
     listing = read_coffee(tmp_path)
     assert listing.rows[["rank", "stress"]].to_dict("list") == {"rank": [4.0, 0.0], "stress": ["miner", "healthy"]}
     assert list(listing.images.read(np.array([0, 1]), ["", ""])) == [b"0", b"4"]
+    first = f"listed twice, first as {tmp_path / 'coffee_leaf.parquet'}#0"
     assert [reason.split(";")[0] for reason in listing.left_out["reason"]] == (
-        ["listed twice", "predominant_stress is 5.0", "predominant_stress is nan"]
+        [first, "predominant_stress is 5.0", "predominant_stress is nan"]
     )
     pq.write_table(pa.table({"id": [1], "image": [b""]}), tmp_path / "coffee_leaf.parquet")
     assert "has no column 'predominant_stress'; its columns are 'id', 'image'" in refused(tmp_path)

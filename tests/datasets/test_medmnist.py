@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from listings import pixels, refused
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets import medmnist
 from ordclust_ray.datasets.generated_pictures import class_picture
-from ordclust_ray.datasets.listing import DataSet, Listing
+from ordclust_ray.datasets.listing import DataSet
 from ordclust_ray.datasets.medmnist import MEDMNIST, RETINA, read_medmnist, read_retina
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-def pixels(listing: Listing, ids: list[int]) -> list[np.ndarray]:
-    """As a task reads them, to which the store was sent."""
-    store = pickle.loads(pickle.dumps(listing.images))
-    encoded = store.read(np.array(ids), listing.rows["source"].iloc[ids].tolist())
-    return [np.asarray(Image.open(BytesIO(image), formats=["PNG"])) for image in encoded]
-
-
-def refused(data: DataSet, source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        data.read(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture

@@ -2,38 +2,26 @@
 
 import gzip
 import hashlib
-import pickle
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 
+import listings
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from listings import pixels
 
 from ordclust_ray.config.common import InputError
 from ordclust_ray.data.images import decode
 from ordclust_ray.datasets.generated_pictures import class_picture
-from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.mnist import FASHION_MNIST, read_fashion, read_idx
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 FILES = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 
 
-def pixels(listing: Listing, ids: list[int]) -> list[np.ndarray]:
-    """As a task reads them, to which the store was sent."""
-    store = pickle.loads(pickle.dumps(listing.images))
-    encoded = store.read(np.array(ids), listing.rows["source"].iloc[ids].tolist())
-    return [np.asarray(Image.open(BytesIO(image), formats=["PNG"])) for image in encoded]
-
-
-def refused(source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        read_fashion(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+refused = partial(listings.refused, FASHION_MNIST)
 
 
 @pytest.fixture
@@ -166,6 +154,12 @@ def test_parquet_files_are_read_too() -> None:
     for image, file, row in zip(images, ("test", "train"), (9_999, 0), strict=True):
         stored = pq.read_table(SHARED / f"fashion_mnist_{file}.parquet", columns=["image"])["image"][row].as_py()
         assert (image == decode(stored if isinstance(stored, bytes) else stored["bytes"], 28, 1000)).all()
+
+
+@pytest.mark.parametrize("source", [SHARED, SHARED / "fashion_mnist_test.parquet"], ids=["folder", "file"])
+def test_of_a_folder_its_own_parquet_files_are_read(source: Path) -> None:
+    files = {Path(row).name.partition("#")[0] for row in read_fashion(source).rows["source"]}
+    assert files == {"fashion_mnist_test.parquet"} | ({"fashion_mnist_train.parquet"} if source == SHARED else set())
 
 
 def test_parquet_without_labels_is_named(tmp_path: Path) -> None:

@@ -1,16 +1,13 @@
 """MORPH II in its four settings: a generated copy, damaged ones, and lists in the form in which they are published."""
 
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from listings import names, reasons, refused, sizes
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets import morph
-from ordclust_ray.datasets.listing import DataSet, Listing
+from ordclust_ray.datasets.listing import DataSet
 
 A, B, C, D = morph.SETS
 CSV = "morph_2008_nonCommercial.csv"
@@ -23,21 +20,6 @@ def copy(tmp_path: Path) -> Path:
     """Persons 100001 to 100012 are Caucasians, 12 Africans follow, then 2 Asians, 2 Hispanics and 2 others."""
     A.generate(tmp_path / "copy")  # type: ignore[misc]
     return tmp_path / "copy"
-
-
-def names(listing: Listing) -> list[str]:
-    return [Path(source).name for source in listing.rows["source"]]
-
-
-def reasons(listing: Listing) -> dict[str, str]:
-    return {Path(source).name: reason for source, reason in listing.left_out.to_numpy()}
-
-
-def refused(data: DataSet, source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        data.read(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def change(file: Path, old: str, new: str) -> None:
@@ -119,10 +101,7 @@ def test_setting_d_is_split_by_images(copy: Path) -> None:
 
 @pytest.mark.parametrize("data", morph.SETS, ids=lambda data: data.name)
 def test_images_are_read(copy: Path, data: DataSet) -> None:
-    found = data.read(copy, None)
-    ids = np.array([0, len(found.rows) - 1])
-    encoded = found.images.read(ids, found.rows["source"].iloc[ids].tolist())
-    assert [Image.open(BytesIO(image), formats=["JPEG"]).size for image in encoded] == [(24, 24), (24, 24)]
+    assert sizes(data.read(copy, None)) == [(24, 24), (24, 24)]
 
 
 def test_ids_and_draws_do_not_depend_on_where_a_copy_lies(copy: Path, tmp_path: Path) -> None:
@@ -155,10 +134,14 @@ def test_what_is_no_instance_is_named(copy: Path) -> None:
         "100001_00F20.JPG": f"listed in {CSV}, but missing",
         "group.jpg": "its name is not {person}_{number}{M|F}{age}.JPG",
         "999999_00M20.JPG": f"not listed in {CSV}, which has to give its race",
-        "100002_00M20.JPG": "listed twice",
+        "100002_00M20.JPG": f"listed twice, first as {album / '100002_00M20.JPG'}",
         "100003_00M20.JPG": "unknown race 'X'; it must be one of A, B, H, O, W",
     }
     assert len(found.rows) == 118
+    with (copy / CSV).open("a") as table:
+        table.write("100004,0,01/01/1950,01/01/1970,W,M,,20,0,,Album1/100004_00M30.JPG\n")
+    said = D.read(copy, None).left_out.set_index("source")["reason"]["100004_00M30.JPG"]
+    assert said == f"listed twice, first as row 13 of {CSV}"
     assert str(copy / "Album2" / "100002_00M20.JPG") in set(found.rows["source"])
 
 
@@ -218,7 +201,7 @@ def test_published_lists_of_setting_a(copy: Path, tmp_path: Path) -> None:
         assert found.rows["gender"].tolist() == ["female", "female", "male", "male"]
         assert set(found.rows["race"]) == {"Caucasian"}
         assert reasons(found) == {
-            "100002_00M20.JPG": "listed twice",
+            "100002_00M20.JPG": "listed twice, first as row 1 of SettingA_fold0_train.txt",
             "123456_00F20.JPG": "listed in SettingA_fold0_train.txt, but missing",
         }
         assert any(note.endswith("which stand: 1.") for note in found.notes)

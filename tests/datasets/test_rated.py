@@ -1,16 +1,12 @@
 """AADB and Historical Color Images: generated copies and damaged ones."""
 
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from listings import reasons, refused, sizes
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.candidates import places_in_draw
-from ordclust_ray.datasets.listing import DataSet, Listing
 from ordclust_ray.datasets.rated import AADB, HCI
 
 LABELS = "imgListFiles_label"
@@ -30,24 +26,6 @@ def hci(tmp_path: Path) -> Path:
     """The folder of decades."""
     HCI.generate(tmp_path / "hci")  # type: ignore[misc]
     return tmp_path / "hci" / "HistoricalColor-ECCV2012" / "data" / "imgs" / "decade_database"
-
-
-def reasons(listing: Listing) -> dict[str, str]:
-    return {Path(source).name: reason for source, reason in listing.left_out.to_numpy()}
-
-
-def sizes(listing: Listing) -> list[tuple[int, int]]:
-    """Of the first and the last image, decoded."""
-    ids = np.array([0, len(listing.rows) - 1])
-    encoded = listing.images.read(ids, listing.rows["source"].iloc[ids].tolist())
-    return [Image.open(BytesIO(image), formats=["JPEG"]).size for image in encoded]
-
-
-def refused(data: DataSet, source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        data.read(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def write(file: Path, *lines: str) -> None:
@@ -112,8 +90,8 @@ def test_aadb_names_what_is_no_instance(aadb: Path) -> None:
     wrong = "unknown score {!r}; it must be a number from 0 to 1".format
     assert sorted(found.left_out.itertuples(index=False, name=None)) == sorted(
         [
-            (images[0], "listed twice"),
-            (images[0], "listed twice"),
+            (images[0], f"listed twice, first as row 1 of {TRAIN_LIST}"),
+            (images[0], f"listed twice, first as row 1 of {TRAIN_LIST}"),
             (str(aadb / "datasetImages_originalSize" / images[1]), wrong("1.2")),
             (str(aadb / "datasetImages_originalSize" / images[2]), wrong("good")),
             (str(aadb / "datasetImages_originalSize" / images[3]), wrong("nan")),

@@ -2,16 +2,15 @@
 
 import hashlib
 import pickle
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 
+import listings
 import numpy as np
 import pytest
-from PIL import Image
+from listings import pixels
 
-from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.generated_pictures import class_picture
-from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.stl10 import STL10, read_stl10
 
 FILES = ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"]
@@ -23,18 +22,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "stl10_binary"
 
 
-def pixels(listing: Listing, ids: list[int]) -> list[np.ndarray]:
-    """As a task reads them, to which the store was sent."""
-    store = pickle.loads(pickle.dumps(listing.images))
-    encoded = store.read(np.array(ids), listing.rows["source"].iloc[ids].tolist())
-    return [np.asarray(Image.open(BytesIO(image), formats=["PNG"])) for image in encoded]
-
-
-def refused(source: Path, lists: Path | None = None) -> str:
-    with pytest.raises(InputError) as error:
-        read_stl10(source, lists)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+refused = partial(listings.refused, STL10)
 
 
 def test_the_generated_copy_by_hand(home: Path) -> None:
