@@ -32,7 +32,7 @@ from ordclust_ray.config import MACHINES, ComparatorConfig, DrcConfig
 from ordclust_ray.data.prepare import open_checked
 from ordclust_ray.data.unlabelled import open_unlabelled
 from ordclust_ray.figures.reproduction import measured_curves
-from ordclust_ray.reproduction.cells import Cell, Measured
+from ordclust_ray.reproduction.cells import Cell, IdfdCell, Measured
 from ordclust_ray.reproduction.cost import overview, trained_of
 from ordclust_ray.reproduction.curves import Curves, points
 from ordclust_ray.reproduction.local import LocalEngine
@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
 
 def run(name: str, plan: Plan, config: ReproduceConfig) -> None:
     """Runs every cell that was not run yet, says the table or draws the figure, and leaves both."""
+    require_meant(plan, config)
     usual = "-".join(part for part in (name, config.scale, config.recipe) if part)
     named = replace(config.run, name=config.run.name or usual)
     with opened(named, named.name, kept(config, FREE)) as (folder, tracker):
@@ -73,9 +74,20 @@ def run(name: str, plan: Plan, config: ReproduceConfig) -> None:
         print(f"\nresults: {output}\nMLflow:  {tracker.where()}   (run {named.name})", flush=True)
 
 
+def require_meant(plan: Plan, config: ReproduceConfig) -> None:
+    """Raises InputError for a setting that this table at this scale would not heed."""
+    if config.scale == "small" and any(isinstance(cell, IdfdCell) for cell in cells_of(plan)):
+        return
+    for name in ("epochs", "images"):
+        value = getattr(config, name)
+        if value != getattr(ReproduceConfig, name):
+            raise InputError(f"--{name} is {value}, which is for tables of IDFD at --scale small alone")
+
+
 def measure_all(plan: Plan, config: ReproduceConfig) -> dict[Cell, Measured]:
     """Of every cell and seed; those that were measured before are read."""
-    cells = [replace(cell, seed=seed) for seed in config.seeds for cell in cells_of(plan)]
+    by_set = sorted(cells_of(plan), key=lambda cell: cell.recipe)  # an engine keeps the images of one
+    cells = [replace(cell, seed=seed) for seed in config.seeds for cell in by_set]
     if config.scale == "smoke":
         config = generate_copies(config, cells)
     store = Store(config)

@@ -52,7 +52,7 @@ class JobsEngine:
         return Measured({name: history[-1][name] for name in CLASS_MEASURES}, history)
 
     def _drc(self, cell: DrcCell) -> Measured:
-        base = replace(cell, comparator="", features=False).name
+        base = cell.base.name
         config = replace(drc_config(cell, self.options), run=self._run(base, cell.seed))
         training.train(cell.recipe, config, open_checked, train_drc.run)
         compared = self._compared(cell, base) if cell.comparator else base

@@ -90,6 +90,17 @@ def test_a_table_goes_on_at_the_cell_where_it_stopped(reproduced: Reproduced) ->
     assert json.loads(lost.read_text())["measures"] == json.loads(before)["measures"]
 
 
+def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
+    line = ["reproduce.py", "drc-table-10", "--scale", "smoke", "--run.storage", str(tmp_path)]
+    with job.start(*line, env=job.environment()) as process:
+        assert process.stdout
+        assert any(said.startswith("run 2 of 4") for said in process.stdout)
+        job.kill(process.pid)
+    said = job.run(*line, env=job.environment())
+    assert "\n1 of 4 runs were measured before" in f"\n{said}"
+    assert TABLES["drc-table-10"].title in said
+
+
 def test_several_seeds_have_a_spread(reproduced: Reproduced) -> None:
     said = reproduced("drc-table-3", "--seeds", "0", "1", "--run.name", "two-seeds")
     assert "hci-k4-seed1" in said
@@ -104,7 +115,7 @@ def test_the_list_says_what_each_needs(jobs: None, capsys: pytest.CaptureFixture
     for name in TABLES:
         assert f"\n{name} " in said
     assert "morph-a, morph-b, morph-c, morph-d" in said
-    assert "hours: of training alone, from steps measured on " in said
+    assert "\nCPU hours: of training alone, from steps measured on 2 CPU cores" in said
 
 
 BOTH = """
@@ -116,19 +127,27 @@ from ordclust_ray.reproduction.cells import DrcCell, IdfdCell
 from ordclust_ray.reproduction.local import LocalEngine
 from ordclust_ray.reproduction.smoke import generate_copies
 from ordclust_ray.run import start_ray
-cells = [DrcCell("morph-a", 2, comparator="vgg16"), IdfdCell("cifar10", network="convnet")]
+cell = eval(sys.argv[2])
 options = ReproduceConfig(scale="smoke", run=RunConfig(storage=sys.argv[1], experiment="reproduction"))
-options = generate_copies(options, cells)
+options = generate_copies(options, [cell])
 start_ray()
-measured = [[engine(options).measure(cell).measures for engine in (LocalEngine, JobsEngine)] for cell in cells]
-print(json.dumps(measured))
+print(json.dumps([engine(options).measure(cell).measures for engine in (LocalEngine, JobsEngine)]))
 """
 
 
-def test_in_this_process_and_by_the_jobs_a_cell_measures_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "cell",
+    [
+        DrcCell("morph-a", 2, comparator="vgg16"),
+        DrcCell("morph-c", 2, fold=3, features=True),
+        IdfdCell("cifar10", network="convnet", flip=True),
+    ],
+    ids=lambda cell: cell.name,
+)
+def test_in_this_process_and_by_the_jobs_a_cell_measures_the_same(cell: Cell, tmp_path: Path) -> None:
     """In a process of its own, as users' are: MLflow warns of itself in this one."""
     done = subprocess.run(
-        [sys.executable, "-c", BOTH, str(tmp_path)],
+        [sys.executable, "-c", BOTH, str(tmp_path), repr(cell)],
         cwd=job.ROOT,
         env=job.environment(),
         capture_output=True,
@@ -137,8 +156,8 @@ def test_in_this_process_and_by_the_jobs_a_cell_measures_the_same(tmp_path: Path
         timeout=290,
     )
     assert done.returncode == 0, done.stderr
-    for local, by_jobs in json.loads(done.stdout.splitlines()[-1]):
-        assert by_jobs == pytest.approx(local, abs=1e-6)
+    local, by_jobs = json.loads(done.stdout.splitlines()[-1])
+    assert by_jobs == pytest.approx(local, abs=1e-6)
 
 
 def test_settings_of_a_cell() -> None:
@@ -151,6 +170,8 @@ def test_settings_of_a_cell() -> None:
     assert comparator_config(cell, FULL).comparator.network == "vgg16"
     views = idfd_config(IdfdCell("cifar10", without=("crop", "jitter", "grey", "flip")), FULL).augmentation
     assert vars(views) == {"min_crop": 1.0, "jitter": 0.0, "grey": 0.0, "flip": False}
+    flipped = idfd_config(IdfdCell("cifar10", flip=True, without=("crop",)), FULL).augmentation
+    assert vars(flipped) == {"min_crop": 1.0, "jitter": 0.4, "grey": 0.2, "flip": True}
     hot = idfd_config(IdfdCell("stl10", instance_temperature=0.5, decorrelation_temperature=3.0), FULL).loss
     assert (hot.tau, hot.decorrelation_temperature) == (0.5, 3.0)
 
@@ -188,6 +209,9 @@ def test_sets_that_are_missing_are_named_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        (["drc-table-8", "--epochs", "3"], "--epochs is 3, which is for tables of IDFD at --scale small alone"),
+        (["idfd-table-2", "--images", "30", "--scale", "smoke"], "--images is 30, which is for tables of IDFD at"),
+        (["list", "--steps", __file__], "which lacks 'date'; it must be of benchmarks/steps.py"),
         (["list", "--steps", "nosuch.json"], "--steps is 'nosuch.json'; there is no such file"),
         (["drc-table-8", "--scale", "smoke", "--recipe", "digits"], "--scale smoke needs a recipe of a data set"),
     ],

@@ -1,6 +1,6 @@
 """Cells: the runs that a number of a table is made of. Tables share them, and a cell is run once."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 AUGMENTATIONS = ("crop", "jitter", "grey", "flip")
@@ -30,6 +30,11 @@ class DrcCell:
     seed: int = 0
 
     @property
+    def base(self) -> "DrcCell":
+        """The run of DRC-ORID alone."""
+        return replace(self, comparator="", features=False)
+
+    @property
     def name(self) -> str:
         """Of the cell, as a run is named."""
         parts = [self.recipe, f"k{self.num_clusters}", f"alpha{self.repulsion:g}" if self.repulsion != 0.1 else ""]
@@ -45,6 +50,7 @@ class IdfdCell:
         recipe: of `recipes.idfd`: the data set and the schedule.
         variant: of the losses, "idfd" for one.
         network: that is trained.
+        flip: random flips are on, which the paper lists and the recipes of its sets lack.
         without: augmentations that are turned off, of `AUGMENTATIONS`.
         instance_temperature: tau; 0: the variant's own.
         decorrelation_temperature: tau2.
@@ -54,6 +60,7 @@ class IdfdCell:
     recipe: str
     variant: Literal["id-original", "id-tuned", "idfo", "idfd", "ae", "ae-fd"] = "idfd"
     network: Literal["resnet18", "resnet34", "vgg16", "convnet"] = "resnet18"
+    flip: bool = False
     without: tuple[str, ...] = ()
     instance_temperature: float = 0.0
     decorrelation_temperature: float = 2.0
@@ -62,7 +69,8 @@ class IdfdCell:
     @property
     def name(self) -> str:
         """Of the cell, as a run is named."""
-        parts = [self.recipe, self.network, self.variant, *(f"no-{name}" for name in self.without)]
+        parts = [self.recipe, self.network, self.variant, "flip" if self.flip else ""]
+        parts += [f"no-{name}" for name in self.without]
         parts += [f"tau{self.instance_temperature:g}" if self.instance_temperature else ""]
         parts += [f"tau2-{self.decorrelation_temperature:g}" if self.decorrelation_temperature != 2 else ""]
         return "-".join(part for part in [*parts, f"seed{self.seed}"] if part)

@@ -69,11 +69,25 @@ def training_images(data: ImagesConfig) -> int:
 
 
 def measured_steps(file: Path | None = None) -> dict[str, Any]:
-    """`machine`, `date` and `per_second`: by network, from `benchmarks/steps.py`; ours where no file is given."""
-    if file and not file.is_file():
+    """What `benchmarks/steps.py` measured; ours where no file is given.
+
+    Returns:
+        `machine`, `of` ("GPU" or "CPU"), `date`, and `per_second` by network.
+
+    Raises:
+        InputError: there is no such file, or it is another one.
+    """
+    if file is None:
+        return json.loads((files("ordclust_ray.reproduction") / STEPS).read_text())
+    if not file.is_file():
         raise InputError(f"--steps is {str(file)!r}; there is no such file")
-    text = file.read_text() if file else (files("ordclust_ray.reproduction") / STEPS).read_text()
-    return json.loads(text)
+    try:
+        found = json.loads(file.read_text())
+    except ValueError:
+        found = {}
+    if missing := {"machine", "of", "date", "per_second"} - {*found}:
+        raise InputError(f"--steps is {str(file)!r}, which lacks {min(missing)!r}; it must be of benchmarks/steps.py")
+    return found
 
 
 def hours(cells: Iterable[Cell], options: ReproduceConfig, per_second: Mapping[str, float]) -> float:
@@ -97,9 +111,10 @@ def overview(plans: Mapping[str, Plan], options: ReproduceConfig) -> str:
         )  # fmt: skip
         taken = hours(cells, options, steps["per_second"])
         rows.append((name, len(cells), taken, ", ".join(sets), plan.title))
-    table = pd.DataFrame(rows, columns=["name", "runs", "hours", "data sets", "what"]).set_index("name")
+    unit = f"{steps['of']} hours"
+    table = pd.DataFrame(rows, columns=["name", "runs", unit, "data sets", "what"]).set_index("name")
     return (
         f"{table.to_string(float_format='{:,.0f}'.format, max_colwidth=80)}\n\n"
-        f"hours: of training alone, from steps measured on {steps['machine']} ({steps['date']}; benchmarks/steps.py "
-        "measures those of another machine, for --steps); tables share runs"
+        f"{unit}: of training alone, from steps measured on {steps['machine']} ({steps['date']}; "
+        "benchmarks/steps.py measures those of another machine, for --steps); tables share runs"
     )

@@ -3,9 +3,12 @@
 from dataclasses import replace
 from math import nan
 
+from ordclust_ray.datasets.registry import DATASETS
+from ordclust_ray.recipes import drc
 from ordclust_ray.reproduction import drc_tables, idfd_tables
 from ordclust_ray.reproduction.cells import Cell, DrcCell
 from ordclust_ray.reproduction.curves import Curves
+from ordclust_ray.reproduction.settings import recipe_of
 from ordclust_ray.reproduction.tables import Column, Entry, Table
 
 Plan = Table | Curves
@@ -37,10 +40,19 @@ def substituted(plan: Plan, recipe: str) -> Plan:
         set's name, and there are no differences.
     """
     moved = plan.with_cells(lambda cell: _on(cell, recipe))
-    compared = any(isinstance(cell, DrcCell) and cell.comparator for cell in plan.cells)
-    note = " ".join(filter(None, [plan.note, OWN_COMPARATOR if compared else ""]))
+    ranked = [cell for cell in plan.cells if isinstance(cell, DrcCell)]
+    compared = OWN_COMPARATOR if any(cell.comparator for cell in ranked) else ""
+    note = " ".join(filter(None, [plan.note, compared, unit_of(recipe) if ranked else ""]))
     moved = replace(moved, title=f"{plan.title}; ours: {recipe}", note=note)
     return _merged(moved, recipe) if isinstance(moved, Table) else moved
+
+
+def unit_of(recipe: str) -> str:
+    """What errors of a recipe's data set are in, whatever the headings of the paper's table say."""
+    config = recipe_of(drc.RECIPES, recipe)()
+    dataset = DATASETS.get(config.data.dataset)
+    unit = dataset.rank_unit if dataset else "as the data set has them"
+    return f"Our ranks: {unit}; our CS: errors up to {config.rank.cumulative_score_at:g}."
 
 
 def _on(cell: Cell, recipe: str) -> Cell:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ordclust_ray.config import MACHINES, ReproduceConfig
+from ordclust_ray.files import write_whole
 from ordclust_ray.reproduction.cells import Cell, Measured
 from ordclust_ray.reproduction.cost import trained_of
 
@@ -39,9 +40,7 @@ class Store:
         return Measured(**json.loads(self._file(cell).read_text()))
 
     def put(self, cell: Cell, measured: Measured) -> None:
-        """Whole or not at all."""
+        """Keeps it."""
         file = self._file(cell)
         file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(measured.as_json()))
-        new.replace(file)
+        write_whole(file, measured.as_json())

@@ -18,6 +18,7 @@ from ordclust_ray.config import (
     RunConfig,
     TrainingConfig,
 )
+from ordclust_ray.datasets.registry import dataset
 from ordclust_ray.recipes import comparator, drc, idfd
 from ordclust_ray.reproduction.cells import DrcCell, IdfdCell
 
@@ -40,7 +41,7 @@ def drc_config(cell: DrcCell, options: ReproduceConfig) -> DrcConfig:
     Raises:
         InputError: there is no such recipe, or a fold of a set that has none.
     """
-    recipe = _recipe(drc.RECIPES, cell.recipe)
+    recipe = recipe_of(drc.RECIPES, cell.recipe)
     base = recipe()
     data = replace(
         base.data,
@@ -71,7 +72,7 @@ def drc_config(cell: DrcCell, options: ReproduceConfig) -> DrcConfig:
 
 def comparator_config(cell: DrcCell, options: ReproduceConfig) -> ComparatorConfig:
     """The settings of the comparator that is trained on the cell's clusters."""
-    base = _recipe(comparator.RECIPES, cell.comparator)()
+    base = recipe_of(comparator.RECIPES, cell.comparator)()
     training = replace(base.training, **asdict(options.training))
     base = replace(base, training=training, run=_run(cell.seed, options))
     if options.scale == "small":
@@ -85,8 +86,10 @@ def comparator_config(cell: DrcCell, options: ReproduceConfig) -> ComparatorConf
 
 def idfd_config(cell: IdfdCell, options: ReproduceConfig) -> IdfdConfig:
     """The settings of the cell's run of train_idfd.py."""
-    base = _recipe(idfd.RECIPES, cell.recipe)()
+    base = recipe_of(idfd.RECIPES, cell.recipe)()
     views = base.augmentation if options.scale == "full" else idfd.fashion_mnist().augmentation
+    if cell.flip:
+        views = replace(views, flip=True)
     for name in cell.without:
         views = replace(views, **OFF[name])
     base = replace(
@@ -122,10 +125,13 @@ def idfd_config(cell: IdfdCell, options: ReproduceConfig) -> IdfdConfig:
 
 
 def path_of(recipe: str, data: ImagesConfig, options: ReproduceConfig) -> str:
-    """Where the images of a recipe are."""
+    """Where the images of a recipe are: in a folder of the set's name or, where there is none, of its download's."""
     if options.path and recipe == options.recipe:
         return _absolute(options.path)
-    return str(options.data_path / data.dataset) if data.dataset else data.path
+    if not data.dataset:
+        return data.path
+    own, shared = (options.data_path / name for name in (data.dataset, dataset(data.dataset).home or data.dataset))
+    return str(shared if shared.exists() and not own.exists() else own)
 
 
 def _absolute(path: str) -> str:
@@ -136,7 +142,12 @@ def _run(seed: int, options: ReproduceConfig) -> RunConfig:
     return replace(options.run, seed=seed, name="")
 
 
-def _recipe(recipes: Mapping[str, Found], name: str) -> Found:
+def recipe_of(recipes: Mapping[str, Found], name: str) -> Found:
+    """A named recipe.
+
+    Raises:
+        InputError: there is none of that name.
+    """
     if name not in recipes:
         raise InputError(f"there is no recipe {name!r}; it must be one of {', '.join(recipes)}")
     return recipes[name]

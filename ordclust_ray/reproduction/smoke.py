@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib.metadata import version
 
 from ordclust_ray.config import ComparatorConfig, InputError, ReproduceConfig
 from ordclust_ray.datasets.registry import DATASETS
 from ordclust_ray.reproduction.cells import Cell
 from ordclust_ray.reproduction.cost import trained_of
 
-FOLDER = "generated"
+FOLDER = f"generated-{version('ordclust_ray')}"
+"""Another version may generate others, and measure otherwise."""
 
 
 def generate_copies(options: ReproduceConfig, cells: Iterable[Cell]) -> ReproduceConfig:
