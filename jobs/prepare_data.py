@@ -35,15 +35,15 @@ import pandas as pd
 from tqdm import tqdm
 
 from ordclust_ray.data.readers import CARD, refuse_among_images
-from ordclust_ray.datasets.archives import unpacked
+from ordclust_ray.datasets.archives import from_archive, unpacked
 from ordclust_ray.datasets.listing import Listing
-from ordclust_ray.preparation import IDENTICAL, LEFT_OUT, prepare_files, read_back
+from ordclust_ray.preparation import IDENTICAL, LEFT_OUT, forget_broken, prepare_files, read_back
 from ordclust_ray.reports.data_card import data_card, write_card
 from ordclust_ray.run import kept, name_of, only_driver, opened, recorded, start_ray
 from ordclust_ray.tracking import Tracker
 
 CARD_FILES = (CARD, "data_card.md", LEFT_OUT, IDENTICAL)
-ASKED = ("image_size", "max_pixels", "lists")
+ASKED = ("source", "image_size", "max_pixels", "lists")
 FREE = ("source", "lists", "download", "max_broken_fraction")
 
 
@@ -70,10 +70,12 @@ def main(arguments: list[str]) -> None:
 def require_same(name: str, config: PrepareConfig) -> None:
     """Raises InputError where the folder holds something else than what is asked for."""
     card = json.loads((config.output_path / CARD).read_text())
-    asked = {"data set": name, **{setting: getattr(config, setting) for setting in ASKED}}
+    settings = config.flat() | {"source": str(config.source_path)}
+    asked = {"data set": name, **{setting: settings[setting] for setting in ASKED}}
     there = {"data set": card["name"], **{setting: card["settings"][setting] for setting in ASKED}}
     if asked != there:
         raise InputError(f"--output {config.output!r} holds {there} already, not {asked}; name another folder")
+    print(f"{config.output} was prepared on {card['prepared']}; there is nothing to do")
 
 
 def run(dataset: DataSet, config: PrepareConfig, tracker: Tracker) -> None:
@@ -83,7 +85,7 @@ def run(dataset: DataSet, config: PrepareConfig, tracker: Tracker) -> None:
     with unpacked(config.source_path, config.output_path) as source:
         refuse_among_images(config.output_path, str(source))
         print(f"{dataset.title}: listing {source}", flush=True)
-        listing = dataset.read(source, config.lists_path)
+        listing = from_archive(dataset.read(source, config.lists_path), source, config.source_path)
         print(f"{len(listing.rows):,} images, {len(listing.left_out)} left out", flush=True)
         require_few(listing.left_out, len(listing.rows), config)
         start_ray()
@@ -92,8 +94,12 @@ def run(dataset: DataSet, config: PrepareConfig, tracker: Tracker) -> None:
                 bar.update(done - bar.n)
     found = read_back(config.output_path, len(listing.rows))
     everything = pd.concat([listing.left_out, broken(listing, found)], ignore_index=True)
-    require_few(everything, len(listing.rows), config)
-    card = data_card(dataset, listing, found, config.flat())
+    try:
+        require_few(everything, len(listing.rows), config)
+    except InputError:
+        forget_broken(config.output_path)
+        raise
+    card = data_card(dataset, listing, found, config.flat() | {"source": str(config.source_path)})
     write_card(card, everything, config.output_path)
     same = {f"identical.{name}": count for name, count in card["identical"].items()}
     tracker.metrics({"images": card["images"], "left_out": len(everything), **same})

@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,11 @@ def main(arguments: list[str]) -> None:
     name, config = parse(RECIPES, LIST, arguments)
     try:
         if name == LIST:
+            refuse(
+                config,
+                ("scale", "recipe", "path", "epochs", "images"),
+                "means nothing to the list, which is of scale full",
+            )
             print(overview(TABLES, config))
         else:
             run(name, substituted(TABLES[name], config.recipe) if config.recipe else TABLES[name], config)
@@ -78,10 +83,14 @@ def require_meant(plan: Plan, config: ReproduceConfig) -> None:
     """Raises InputError for a setting that this table at this scale would not heed."""
     if config.scale == "small" and any(isinstance(cell, IdfdCell) for cell in cells_of(plan)):
         return
-    for name in ("epochs", "images"):
-        value = getattr(config, name)
-        if value != getattr(ReproduceConfig, name):
-            raise InputError(f"--{name} is {value}, which is for tables of IDFD at --scale small alone")
+    refuse(config, ("epochs", "images"), "is for tables of IDFD at --scale small alone")
+
+
+def refuse(config: ReproduceConfig, names: Iterable[str], why: str) -> None:
+    """Raises InputError for a setting that is not as it is by default."""
+    for name in names:
+        if (value := getattr(config, name)) != getattr(ReproduceConfig, name):
+            raise InputError(f"--{name} is {value}, which {why}")
 
 
 def measure_all(plan: Plan, config: ReproduceConfig) -> dict[Cell, Measured]:

@@ -22,6 +22,7 @@ from ordclust_ray.reports.results import Results
 from ordclust_ray.reproduction.cells import Cell, DrcCell, IdfdCell, Measured
 from ordclust_ray.reproduction.local import CLASS_MEASURES
 from ordclust_ray.reproduction.measures import cluster_measures, of_analysis, of_ranks
+from ordclust_ray.reproduction.results import digest
 from ordclust_ray.reproduction.settings import ANALYSIS_EPOCHS, comparator_config, drc_config, idfd_config
 
 
@@ -39,6 +40,10 @@ class JobsEngine:
         """Runs what was not run yet, and reads back what the runs measured."""
         return self._drc(cell) if isinstance(cell, DrcCell) else self._idfd(cell)
 
+    def name_of(self, cell: Cell) -> str:
+        """Of its run: other data, lists or settings make another one."""
+        return f"{cell.name}-{digest(cell, self.options)}"
+
     def _run(self, name: str, seed: int) -> RunConfig:
         return replace(self.options.run, name=name, seed=seed)
 
@@ -46,13 +51,14 @@ class JobsEngine:
         return self.options.run.storage_path / name / "results"
 
     def _idfd(self, cell: IdfdCell) -> Measured:
-        config = replace(idfd_config(cell, self.options), run=self._run(cell.name, cell.seed))
+        name = self.name_of(cell)
+        config = replace(idfd_config(cell, self.options), run=self._run(name, cell.seed))
         training.train(cell.recipe, config, open_unlabelled, train_idfd.run)
-        history = json.loads((self._results(cell.name) / "history.json").read_text())
+        history = json.loads((self._results(name) / "history.json").read_text())
         return Measured({name: history[-1][name] for name in CLASS_MEASURES}, history)
 
     def _drc(self, cell: DrcCell) -> Measured:
-        base = cell.base.name
+        base = self.name_of(cell.base)
         config = replace(drc_config(cell, self.options), run=self._run(base, cell.seed))
         training.train(cell.recipe, config, open_checked, train_drc.run)
         compared = self._compared(cell, base) if cell.comparator else base
@@ -63,7 +69,7 @@ class JobsEngine:
 
     def _compared(self, cell: DrcCell, base: str) -> str:
         """Trains the comparator on the run's clusters, and chooses references; the name of that run."""
-        name = replace(cell, features=False).name
+        name = self.name_of(replace(cell, features=False))
         config = replace(comparator_config(cell, self.options), drc=base, run=self._run(name, cell.seed))
         training.train(cell.comparator, config, train_comparator.open_drc, train_comparator.run, train_comparator.FREE)
         select = SelectConfig(model=name, run=self._run(f"{name}-references", cell.seed))

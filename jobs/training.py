@@ -10,7 +10,7 @@ from ordclust_ray.config import MACHINES, ComparatorConfig, DrcConfig, IdfdConfi
 from ordclust_ray.data.decoded import TooManyBrokenError
 from ordclust_ray.preflight import preflight
 from ordclust_ray.reports.results import RESULTS, Results
-from ordclust_ray.run import kept, name_of, opened, start_ray
+from ordclust_ray.run import kept, name_of, opened, start_ray, trained_on
 from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.fit import TrainingStopped
 
@@ -39,7 +39,7 @@ def train(
         source = open_source(config)
         with opened(config.run, name, kept(config, free)) as (folder, tracker):
             if tracker.finished and (folder / "results" / RESULTS).exists():
-                print(f"run {name} is finished; its results:")
+                print(f"run {name} is finished{trained_on(folder)}; its results:")
                 results = Results.read(folder / "results")
             else:
                 start_ray()

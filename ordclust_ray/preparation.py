@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
@@ -154,6 +155,13 @@ def read_back(output: Path, num_images: int) -> pd.DataFrame:
             f"--output {str(output)!r} holds {len(rows)} of {num_images} images; all machines have to share that folder"
         )
     return rows
+
+
+def forget_broken(output: Path) -> None:
+    """Deletes the files that hold broken images, so that the next attempt reads their images anew."""
+    for file in output.glob("part-*.parquet"):
+        if pc.any(pc.not_equal(pq.read_table(file, columns=["error"])["error"], "")).as_py():
+            file.unlink()
 
 
 def identical_images(output: Path) -> pd.DataFrame:

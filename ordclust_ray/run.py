@@ -146,6 +146,12 @@ def refuse_other_data(folder: Path, *, path: str, images: int, fingerprint: str,
     write_whole(file, {**now, "path": absolute})
 
 
+def trained_on(folder: Path) -> str:
+    """Where the images of a run lay, in words; empty where it did not come as far as to read them."""
+    file = folder / DATA
+    return f", on the images of {json.loads(file.read_text())['path']}" if file.exists() else ""
+
+
 def write_once(file: Path, values: Mapping[str, Any]) -> None:
     """As `write_whole`, unless the file is there."""
     if not file.exists():

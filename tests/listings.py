@@ -1,6 +1,7 @@
 """What tests of the readers ask of a listing: images as a task reads them, and what was left out or refused."""
 
 import pickle
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -14,8 +15,13 @@ from ordclust_ray.datasets.listing import DataSet, Listing
 
 def refused(data: DataSet, source: Path, lists: Path | None = None) -> str:
     """The line with which a reader refuses a source."""
+    return refusal(lambda: data.read(source, lists))
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The line with which anything is refused."""
     with pytest.raises(InputError) as error:
-        data.read(source, lists)
+        call()
     assert "\n" not in str(error.value)
     return str(error.value)
 

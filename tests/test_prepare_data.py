@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ordclust_ray.config import InputError, UnlabelledConfig
+from ordclust_ray.config import DataConfig, InputError, UnlabelledConfig
 from ordclust_ray.data.prepare import open_checked
 from ordclust_ray.data.readers import open_source
 from ordclust_ray.datasets.archives import unpacked
 from ordclust_ray.datasets.listing import left_out
 from ordclust_ray.datasets.registry import DATASETS
 from ordclust_ray.recipes import drc
-from ordclust_ray.reports.data_card import by_part, counts, data_card, persons_in_several
+from ordclust_ray.reports.data_card import as_markdown, by_part, counts, data_card, persons_in_several
 
 IMAGES = 9_000
 
@@ -126,6 +126,28 @@ def test_too_many_left_out_are_an_error(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
 
 
+def test_images_that_were_mended_are_read_anew(tmp_path: Path) -> None:
+    generate = DATASETS["aadb"].generate
+    assert generate is not None
+    for name in ("aadb", "other"):
+        generate(tmp_path / name)
+    line = ("aadb", "--source", tmp_path / "aadb", "--output", tmp_path / "out")
+    image = next((tmp_path / "aadb").rglob("*.jpg"))
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    broken = prepared(tmp_path, *line)
+    assert broken.returncode == 2
+    assert f"over --max-broken-fraction 0.01; the first: {image}" in broken.stderr
+    image.write_bytes(whole)
+    mended = prepared(tmp_path, *line)
+    assert mended.returncode == 0, mended.stderr
+    assert json.loads((tmp_path / "out" / "data_card.json").read_text())["left_out"] == {}
+    assert "there is nothing to do" in prepared(tmp_path, *line).stdout
+    other = prepared(tmp_path, "aadb", "--source", tmp_path / "other", "--output", tmp_path / "out")
+    assert other.returncode == 2
+    assert f"already, not {{'data set': 'aadb', 'source': '{tmp_path / 'other'}'" in other.stderr
+
+
 def test_an_archive_is_prepared_and_read_as_its_download_is(tmp_path: Path) -> None:
     generate = DATASETS["morph-c"].generate
     assert generate is not None
@@ -145,6 +167,8 @@ def test_an_archive_is_prepared_and_read_as_its_download_is(tmp_path: Path) -> N
         for path in (tmp_path / "morph", output)
     ]
     pd.testing.assert_frame_equal(known[0], known[1], check_dtype=False)
+    with pytest.raises(InputError, match=r"has folds: give --data\.fold-column fold"):
+        open_source(DataConfig(path=str(output)))
 
 
 def test_a_set_that_cannot_be_fetched_says_so(tmp_path: Path) -> None:
@@ -182,6 +206,16 @@ def test_an_unfinished_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "_job.json").touch()
     with pytest.raises(InputError, match=r"was not prepared to its end; run the same prepare_data\.py again"):
         open_source(UnlabelledConfig(path=str(tmp_path)))
+
+
+def test_tables_of_the_card_have_the_parts_in_order() -> None:
+    rows = pd.DataFrame({"gender": ["f", "f", "m"], "fold": [3, 2, 1]})
+    card = {
+        **dict.fromkeys(("title", "source", "licence", "rank_unit"), ""),
+        **{"images": 3, "notes": [], "left_out": {}, "verified": [], "identical": {"images": 0, "across": 0}},
+        **{"parts": counts(rows["fold"]), "counts": {"gender": by_part(rows, "gender", "fold")}},
+    }
+    assert "|  | all | 1 | 2 | 3 |\n| --- | --: | --: | --: | --: |\n| f | 2 | 0 | 1 | 1 |" in as_markdown(card)
 
 
 def test_counts_come_in_the_order_of_use() -> None:

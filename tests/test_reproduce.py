@@ -1,6 +1,7 @@
 """The papers' tables on small generated copies of their sets: every one runs, goes on where it stopped, and is read."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,8 @@ def test_the_list_says_what_each_needs(jobs: None, capsys: pytest.CaptureFixture
     for name in TABLES:
         assert f"\n{name} " in said
     assert "morph-a, morph-b, morph-c, morph-d" in said
+    reproduce.main(["list", "--seeds", "0", "1"])
+    assert re.search(r"\nidfd-table-2 +16 ", capsys.readouterr().out)
     assert "\nCPU hours: of training alone, from steps measured on 2 CPU cores" in said
 
 
@@ -182,14 +185,18 @@ def test_another_recipe_has_its_own_path() -> None:
     assert drc_config(DrcCell("aadb", 2), options).data.path == "/sets/aadb"
 
 
-def test_a_measurement_belongs_to_its_data_and_not_to_the_machines(tmp_path: Path) -> None:
+def test_a_measurement_belongs_to_its_data_and_not_to_the_machines(jobs: None, tmp_path: Path) -> None:
+    from reproducing import JobsEngine
+
     cell, measured = DrcCell("coffee", 2), Measured({"MAE": 1.0}, [])
     run = RunConfig(storage=str(tmp_path))
     options = ReproduceConfig(scale="small", recipe="coffee", path="/a", run=run)
     Store(options).put(cell, measured)
     assert Store(replace(options, training=MachinesConfig(num_workers=2))).get(cell) == measured
-    for other in (replace(options, path="/b"), replace(options, lists="index"), replace(options, scale="full")):
+    for other in (replace(options, path="/b"), replace(options, lists="index")):
         assert cell not in Store(other)
+        assert JobsEngine(other).name_of(cell) != JobsEngine(options).name_of(cell)  # whose finished run would be found
+    assert cell not in Store(replace(options, scale="full"))
 
 
 def test_sets_that_are_missing_are_named_before_anything_is_trained(
@@ -211,6 +218,7 @@ def test_sets_that_are_missing_are_named_before_anything_is_trained(
     [
         (["drc-table-8", "--epochs", "3"], "--epochs is 3, which is for tables of IDFD at --scale small alone"),
         (["idfd-table-2", "--images", "30", "--scale", "smoke"], "--images is 30, which is for tables of IDFD at"),
+        (["list", "--scale", "small"], "--scale is small, which means nothing to the list, which is of scale full"),
         (["list", "--steps", __file__], "which lacks 'date'; it must be of benchmarks/steps.py"),
         (["list", "--steps", "nosuch.json"], "--steps is 'nosuch.json'; there is no such file"),
         (["drc-table-8", "--scale", "smoke", "--recipe", "digits"], "--scale smoke needs a recipe of a data set"),
@@ -265,6 +273,9 @@ def test_hours_are_work_over_speed() -> None:
     expected = (4394 * 303 / 100 + 4394 * comparator.training.epochs / 50) / 3600
     assert hours([cell], FULL, speeds) == pytest.approx(expected)
     assert str(hours([replace(cell, comparator="")], FULL, {})) == "nan"
+    shared = [replace(cell, comparator=""), cell, replace(cell, comparator="", features=True)]
+    assert hours(shared, FULL, speeds) == pytest.approx(expected)
+    assert hours([*shared, replace(cell, seed=1)], FULL, speeds) == pytest.approx(2 * expected)
 
 
 def test_all_cells_of_the_tables_have_settings() -> None:

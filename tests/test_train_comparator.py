@@ -93,7 +93,7 @@ def test_finished_run_is_read_not_repeated(
     train_comparator.main(flags(storage, str(storage / "undisturbed")))
     assert not ray.is_initialized()
     printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert printed[0] == "run compared is finished; its results:"
+    assert printed[0] == "run compared is finished, on the images of digits; its results:"
     table = next(i for i, line in enumerate(output) if line.split() == ["comparator", "chance"])
     assert output[table : table + 5] == printed[2:7]
 

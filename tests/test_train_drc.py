@@ -114,7 +114,7 @@ def test_finished_run_of_the_same_name_is_read_not_repeated(
     train_drc.main(["digits", *job.two_workers(storage, "undisturbed")])
     assert not ray.is_initialized()
     first, _, *rest = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert first == "run undisturbed is finished; its results:"
+    assert first == "run undisturbed is finished, on the images of digits; its results:"
     table = next(i for i, line in enumerate(undisturbed) if "DRC-ORID" in line and "median" in line)
     assert rest[:-1] == undisturbed[table:-1]
     assert rest[-1].split("--backend")[1] == undisturbed[-1].split("--backend")[1]

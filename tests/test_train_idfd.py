@@ -124,7 +124,7 @@ def test_finished_run_of_the_same_name_is_read_not_repeated(
     train_idfd.main(["digits", *flags(storage, "undisturbed")])
     assert not ray.is_initialized()
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "run undisturbed is finished; its results:"
+    assert lines[0] == "run undisturbed is finished, on the images of digits; its results:"
     table = next(i for i, line in enumerate(undisturbed) if "IDFD" in line and "k-means on pixels" in line)
     assert lines[2:8] == undisturbed[table : table + 6]
 

@@ -14,7 +14,8 @@ class PrepareConfig(JobConfig):
     system: ClassVar[str] = "data"
 
     source: str = ""
-    """The data set as it was downloaded: a folder, or an archive, which is unpacked beside the output."""
+    """The data set as it was downloaded: a folder, an archive or a folder of archives, which are unpacked within
+    the output for as long as they are read."""
     output: str = ""
     """A folder for Parquet files and data card; on a cluster one that all machines share. An interrupted preparation
     goes on there."""

@@ -6,7 +6,7 @@ row of the sorted Parquet files, line of the CSV, place among the sorted files o
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import ray.data
 from numpy.typing import NDArray
 
-from ordclust_ray.config import DIGITS, ImagesConfig, InputError
+from ordclust_ray.config import DIGITS, DataConfig, ImagesConfig, InputError
+from ordclust_ray.datasets.archives import archives_of
 from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.registry import list_instances
 from ordclust_ray.datasets.stored import SUFFIXES, FileImages, StoredImages
@@ -73,6 +74,8 @@ def open_source(config: ImagesConfig) -> Source:
     files = files or (_parquet_files(path) if path.is_dir() else [path])
     if files:
         _require_defaults(config, "table")
+        if prepared and pq.ParquetFile(files[0]).schema_arrow.get_field_index("fold") >= 0:
+            _require_folds(config, ["fold"])
         return read_parquet(files, config)
     if config.table or any(path.glob("*.csv")) or set(config.columns.values()) - {FOLDER}:
         return read_folder(path, config)
@@ -89,7 +92,11 @@ def prepared_of(folder: Path) -> str:
 
 
 def read_dataset(path: Path, config: ImagesConfig) -> Source:
-    """A data set as it was downloaded."""
+    """A data set as it was downloaded, and unpacked."""
+    if archives_of(path):
+        raise InputError(
+            f"--data.path is {config.path!r}, which holds archives: prepare_data.py reads archives; unpack it first"
+        )
     listing = list_instances(config.dataset, path, Path(config.lists).expanduser() if config.lists else None)
     _require_columns(list(config.columns.values()), list(listing.rows.columns), f"data set {config.dataset}")
     return _listed(listing, config)
@@ -127,8 +134,17 @@ def read_digits(config: ImagesConfig) -> Source:
 
 def _listed(listing: Listing, config: ImagesConfig) -> Source:
     """The instances of a data set, with the columns that the settings ask for."""
+    _require_folds(config, listing.rows.columns)
     manifest = _renamed(listing.rows, config.columns).assign(source=listing.rows["source"])
     return _stored(manifest, listing.images)
+
+
+def _require_folds(config: ImagesConfig, columns: Collection[str]) -> None:
+    """Raises InputError where a set has folds, which a split that is drawn would mix."""
+    if "fold" in columns and isinstance(config, DataConfig) and not (config.fold_column or config.split_column):
+        raise InputError(
+            f"{config.path!r} has folds: give --data.fold-column fold, with --data.test-fold or --data.train-fold"
+        )
 
 
 def _only(table: pa.Table, chosen: NDArray[np.bool_] | None) -> pa.Table:

@@ -84,8 +84,15 @@ class Candidates:
             why = [f"; {source!r} was left out: {reason}" for source, reason in self.left_out.to_numpy()[:1]]
             raise InputError(f"{str(homes[0])!r} holds no image that can be used{''.join(why)}")
         rows = self.rows[["source", *columns]].rename_axis("instance_id")
-        images = FileImages(tuple(str(home.absolute()) for home in homes))
+        images = FileImages(tuple(_with_linked([str(home.absolute()) for home in homes], rows["source"])))
         return Listing(rows, images, self.left_out, list(notes))
+
+
+def _with_linked(homes: list[str], sources: pd.Series) -> list[str]:
+    """The folders, and those outside of them that sources lie in: links lead there, which `image_files` followed."""
+    real = [os.path.realpath(home) for home in homes]
+    folders = (Path(os.path.realpath(folder)) for folder in sources.str.rpartition("/")[0].unique())
+    return homes + [str(folder) for folder in folders if not any(folder.is_relative_to(home) for home in real)]
 
 
 def unknown(what: str, values: pd.Series, allowed: str) -> pd.Series:
@@ -95,6 +102,8 @@ def unknown(what: str, values: pd.Series, allowed: str) -> pd.Series:
 
 def image_files(folder: Path, suffixes: tuple[str, ...] = PHOTOGRAPHS) -> pd.DataFrame:
     """Image files in a folder and below it, in the order of their paths; hidden ones are none.
+
+    Links to folders are followed, and each folder is looked into once, under its own path where it has one here.
 
     Args:
         folder: to look in.
@@ -114,12 +123,26 @@ def image_files(folder: Path, suffixes: tuple[str, ...] = PHOTOGRAPHS) -> pd.Dat
 
 
 def _image_paths(home: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for folder, below, names in os.walk(home):
-        below[:] = [name for name in below if not name.startswith(NO_CONTENT)]
+    for folder, names in _folders(home):
         inside = folder[len(home) :].lstrip("/")
         before = f"{inside}/" if inside else ""
         images = (name for name in names if name.lower().endswith(suffixes) and not name.startswith(NO_CONTENT))
         yield from (before + name for name in images)
+
+
+def _folders(home: str) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, with the names of their files; those that links lead to come last."""
+    links, seen = [home], {str(above) for above in Path(os.path.realpath(home)).parents}
+    for link in links:  # which grow meanwhile
+        for folder, below, names in os.walk(link):
+            real = os.path.realpath(folder)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            below[:] = sorted(name for name in below if not name.startswith(NO_CONTENT))
+            links += [f"{folder}/{name}" for name in below if Path(folder, name).is_symlink()]
+            yield folder, names
 
 
 def places_in_draw(names: Sequence[str]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.checksums import compare, of_torchvision
 from ordclust_ray.datasets.chosen import choose, named
 from ordclust_ray.datasets.downloads import download
-from ordclust_ray.datasets.generated_cifar import generate_cifar10, generate_cifar100
+from ordclust_ray.datasets.generated_cifar import SUPERCLASSES, generate_cifar10, generate_cifar100
 from ordclust_ray.datasets.layouts import holds_any, home_of, refuse_lists, require_files
 from ordclust_ray.datasets.listing import TEST, TRAIN, DataSet, Listing, require_layout
 from ordclust_ray.datasets.parquet import parquet_files, parquet_layout, read_labelled
@@ -105,7 +105,13 @@ def _pickled_pixels(file: str) -> NDArray[np.uint8]:
 
 
 def _pickled_names(folder: Path, file: str, keys: Sequence[str]) -> list[list[str]]:
-    return [[as_text(name) for name in names] for names in _pickled(folder / file, keys)]
+    fields = _pickled(folder / file, keys)
+    for key, names in zip(keys, fields, strict=True):
+        if not isinstance(names, list):
+            raise InputError(
+                f"{key!r} of {str(folder / file)!r} is a {type(names).__name__}; it must be a list of names"
+            )
+    return [[as_text(name) for name in names] for names in fields]
 
 
 def _records(file: Path, kinds: int) -> NDArray[np.uint8]:
@@ -163,19 +169,40 @@ def _read_10(source: Path, lists: Path | None) -> Listing:
     """CIFAR-10 in one of its versions, or in Parquet files."""
     if parquet := parquet_files(source.absolute(), PARQUET_10):
         refuse_lists(lists, "CIFAR-10")
-        return read_labelled(parquet, CLASSES_10, "CIFAR-10")
+        return read_labelled(parquet, {"label": ("label", CLASSES_10)}, "CIFAR-10", SIDE)
     return _read(source, lists, VERSIONS_10, ("label",), "CIFAR-10", LAYOUT_10)
 
 
+def _read_100(source: Path, lists: Path | None) -> Listing:
+    """CIFAR-100 in one of its versions, or in Parquet files."""
+    if parquet := parquet_files(source.absolute(), PARQUET_100):
+        refuse_lists(lists, "CIFAR-100")
+        classes = {"label": ("coarse_label", SUPERCLASSES), "fine_label": ("fine_label", NAMES_100.split())}
+        return read_labelled(parquet, classes, "CIFAR-100", SIDE)
+    return _read(source, lists, VERSIONS_100, ("label", "fine_label"), "CIFAR-100", LAYOUT_100)
+
+
 CLASSES_10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+NAMES_100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
 FILES_10 = {**{f"data_batch_{i}": TRAIN for i in range(1, 6)}, "test_batch": TEST}
 FILES_100 = {"train": TRAIN, "test": TEST}
-PARQUET_10 = "cifar10"
+PARQUET_10, PARQUET_100 = "cifar10", "cifar100"
 LAYOUT_10 = (
     "a folder cifar-10-batches-py (or -bin) with data_batch_1 to 5, test_batch and batches.meta; "
     f"{parquet_layout(PARQUET_10)}"
 )
-LAYOUT_100 = "a folder cifar-100-python (or -binary) with train, test and meta (or the files of class names)"
+LAYOUT_100 = (
+    "a folder cifar-100-python (or -binary) with train, test and meta (or the files of class names); "
+    f"{parquet_layout(PARQUET_100)}"
+)
 VERSIONS_10 = (
     _python("cifar-10-batches-py", FILES_10, "batches.meta", ["labels"], ["label_names"]),
     _binary("cifar-10-batches-bin", FILES_10, ("batches.meta.txt",)),
@@ -207,7 +234,7 @@ CIFAR10 = DataSet(
 CIFAR100 = DataSet(
     name="cifar100",
     title="CIFAR-100, its 20 superclasses",
-    read=partial(_read, versions=VERSIONS_100, columns=("label", "fine_label"), title="CIFAR-100", layout=LAYOUT_100),
+    read=_read_100,
     layout=LAYOUT_100,
     published={TRAIN: 50_000, TEST: 10_000},
     groups=("fine_label",),

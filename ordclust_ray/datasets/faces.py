@@ -25,8 +25,7 @@ UTKFACE_NAME = r"^(?P<rank>\d+)_(?P<gender>\d*)_(?P<race>\d*)_[^_]*$"
 UTKFACE_COLUMNS = ("rank", "gender", "race", "split")
 UTKFACE_GENDERS = {"0": "male", "1": "female"}
 UTKFACE_RACES = {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "other"}
-OLDEST = 116
-YOUNGEST_OF_MIDDLE, OLDEST_OF_MIDDLE = 21, 60
+UTKFACE_AGES, MIDDLE_AGES = (0, 116), (21, 60)
 LIST_WORDS = {TRAIN: "train", VALIDATION: "valid", TEST: "test"}
 LIST_COLUMNS = ("file", "filename", "path")
 
@@ -89,11 +88,11 @@ def read_utkface_21_to_60(source: Path, lists: Path | None) -> Listing:
     files, notes = utkface_files(source)
     if lists is not None:
         listed = _listed_utkface(lists)
-        images = utkface_images(listed_files(files, listed))
+        images = utkface_images(listed_files(files, listed), MIDDLE_AGES)
         said = f"Read from {', '.join(listed['list'].unique())}; ages are those of the file names."
         return images.listing(UTKFACE_COLUMNS, [source], [said, *notes])
     images = utkface_images(files)
-    inside = images.rows["rank"].between(YOUNGEST_OF_MIDDLE, OLDEST_OF_MIDDLE)
+    inside = images.rows["rank"].between(*MIDDLE_AGES)
     said = f"{(~inside).sum():,} images of other ages are not of it."
     return _utkface_listing(source, images.only(inside), [said, NO_LISTS, *notes])
 
@@ -131,13 +130,13 @@ def utkface_keys(names: pd.Series) -> pd.Series:
     return names.str.replace(UTKFACE_SUFFIX, "", regex=True, case=False)
 
 
-def utkface_images(files: Candidates) -> Candidates:
-    """With `rank`, `gender`, `race` of the file names, some of which lack one of them."""
+def utkface_images(files: Candidates, ages: tuple[int, int] = UTKFACE_AGES) -> Candidates:
+    """With `rank`, `gender`, `race` of the file names, some of which lack one of them; other ages are left out."""
     parts = files.rows["key"].str.extract(UTKFACE_NAME)
     images = files.having(**parts).without(
         parts["rank"].isna(), "its name lacks the age, the gender or the race: [age]_[gender]_[race]_[date&time]"
     )
-    return _of_ages(images.named("gender", UTKFACE_GENDERS).named("race", UTKFACE_RACES), (0, OLDEST))
+    return _of_ages(images.named("gender", UTKFACE_GENDERS).named("race", UTKFACE_RACES), ages)
 
 
 def _listed_utkface(lists: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ def read(source: Path, lists: Path | None) -> Listing:
     refuse_lists(lists, TITLE)
     require_layout(source, exists=source.is_dir(), layout=LAYOUT, title="a folder of images")
     found = Candidates(image_files(source, SUFFIXES))
-    top = found.rows["path"].str.partition("/")[0].str.lower()
+    top = found.rows["path"].str.split("/", n=1).str[0].str.lower()
     found = found.having(label=(f"{source.absolute().name}/" + found.rows["path"]).str.rsplit("/", n=2).str[-2])
     if len(top) and top.isin(SPLITS.keys()).all():
         return found.having(split=top.map(SPLITS)).listing(["label", "split"], [source])

@@ -26,6 +26,7 @@ LAYOUT = (
     f"a folder, or FashionMNIST/raw in it, with train-images-idx3-ubyte.gz and three more; {parquet_layout(PARQUET)}"
 )
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+SIDE = 28
 PREFIXES = {TRAIN: "train", TEST: "t10k"}
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 UNSIGNED_BYTES = 8  # IDX's code of the type, before the number of dimensions
@@ -45,7 +46,7 @@ def read_fashion(source: Path, lists: Path | None = None) -> Listing:
     refuse_lists(lists, TITLE)
     source = source.absolute()
     if parquet := parquet_files(source, PARQUET):
-        return read_labelled(parquet, CLASSES, TITLE)
+        return read_labelled(parquet, {"label": ("label", CLASSES)}, TITLE, SIDE)
     names = [f"{prefix}-{kind}" for prefix in PREFIXES.values() for kind in (IMAGES, LABELS)]
     either = [f"{name}{packed}" for name in names for packed in (".gz", "")]
     folder = require_home(source, ["FashionMNIST/raw", "raw"], either, LAYOUT, TITLE)

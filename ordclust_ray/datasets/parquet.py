@@ -1,15 +1,19 @@
 """Tables of a Parquet file that holds images beside them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import has_magic
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from ordclust_ray.config.common import InputError
+from ordclust_ray.data.images import FORMATS
 from ordclust_ray.datasets.chosen import choose, named
 from ordclust_ray.datasets.listing import TEST, TRAIN, Listing
 from ordclust_ray.datasets.stored import JoinedImages, ParquetImages, row_sources
@@ -58,22 +62,55 @@ def parquet_layout(name: str) -> str:
     return f"or {name}_train*.parquet and {name}_test*.parquet, or a hub's train-*.parquet and test-*.parquet"
 
 
-def read_labelled(files: Sequence[Path], classes: Sequence[str], title: str) -> Listing:
+def read_labelled(
+    files: Sequence[Path], classes: Mapping[str, tuple[str, Sequence[str]]], title: str, side: int
+) -> Listing:
     """Lists Parquet files of images and the numbers of their classes, as hubs give sets away.
 
     Args:
         files: those with "test" in their names are held out.
-        classes: names by number.
+        classes: by our column, theirs of numbers, and the names by number.
         title: of the set.
+        side: of its images in pixels, by which it is known from others.
 
     Raises:
-        InputError: not a Parquet file, or without columns of images and `label`; one line.
+        InputError: not a Parquet file, without columns of images and those of classes, or of another set; one line.
     """
-    parts = [(read_columns(file, ["label"], title), TEST if TEST in file.name else TRAIN) for file in files]
+    columns = [theirs for theirs, _ in classes.values()]
+    parts = [(read_columns(file, columns, title), TEST if TEST in file.name else TRAIN) for file in files]
+    for (_, images), _ in parts:
+        _require_side(images, side, title)
     rows = pd.concat([part.assign(split=split) for (part, _), split in parts], ignore_index=True)
-    rows["label"], unknown = named(rows["label"], dict(enumerate(classes)), "label")
-    images = JoinedImages(tuple((images, len(part)) for (part, images), _ in parts))
-    return choose(rows, images, [unknown], ["read from Parquet files, of which no checksums are published"])
+    codes, reasons = rows[columns], []
+    rows = rows[["source", "split"]]
+    for ours, (theirs, names) in classes.items():
+        known, unknown = named(codes[theirs], dict(enumerate(names)), theirs)
+        rows = rows.assign(**{ours: known})
+        reasons.append(unknown)
+    joined = JoinedImages(tuple((images, len(part)) for (part, images), _ in parts))
+    return choose(rows, joined, reasons, ["read from Parquet files, of which no checksums are published"])
+
+
+def _require_side(images: ParquetImages, side: int, title: str) -> None:
+    """Raises InputError where the first image of a file has other sides; whether it is broken is not asked here."""
+    size = _first_size(images)
+    if size not in (None, (side, side)):
+        raise InputError(
+            f"{images.file!r} is not {title}: its first image has {size[0]} x {size[1]} pixels; {side} x {side} are "
+            "expected"
+        )
+
+
+def _first_size(images: ParquetImages) -> tuple[int, int] | None:
+    """Width and height of the first image; None where there is none, or it is broken."""
+    if not pq.ParquetFile(images.file).metadata.num_rows:
+        return None
+    (first,) = images.read(np.array([0]), [""])
+    try:
+        with Image.open(BytesIO(first), formats=FORMATS) as image:
+            return image.size
+    except OSError:
+        return None
 
 
 def _image_column(schema: pa.Schema) -> str:

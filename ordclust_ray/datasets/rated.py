@@ -76,7 +76,7 @@ def read_hci(source: Path, lists: Path | None) -> Listing:
     refuse_lists(lists, "HCI")
     files = image_files(source)
     parts = ("/" + files["path"]).str.extract(r"^(?P<home>.*)/(?P<label>[^/]+)/[^/]+$")
-    home = _decades(parts)
+    home = _home_of_decades(parts)
     require_layout(source, exists=home is not None, layout=HCI_LAYOUT, title="HCI")
     images = Candidates(files.assign(**parts)).only(parts["home"] == home)
     images = images.having(decade=images.rows["label"]).named("decade", DECADES)
@@ -84,17 +84,17 @@ def read_hci(source: Path, lists: Path | None) -> Listing:
     return images.listing(["rank", "label", "split"], [source], [HCI_SPLIT])
 
 
-def _decades(parts: pd.DataFrame) -> str | None:
-    """The first folder that has all five."""
+def _home_of_decades(parts: pd.DataFrame) -> str | None:
+    """The folder that has most of the five, the first of several; None where none has any."""
     known = parts[parts["label"].isin(list(DECADES))].groupby("home")["label"].nunique()
-    whole = known[known == len(DECADES)].index
-    return str(min(whole)) if len(whole) else None
+    return str(known.idxmax()) if len(known) else None
 
 
 def _hci_parts(source: Path, rows: pd.DataFrame) -> NDArray[np.str_]:
     """`split` of each row, by the names of the files alone."""
     split = np.full(len(rows), TRAIN, dtype="U10")
-    for label, decade in rows.groupby("label"):
+    for label in DECADES:
+        decade = rows[rows["label"] == label]
         if len(decade) < FEWEST:
             raise InputError(f"{str(source)!r} has {len(decade)} images of the {label}; at least {FEWEST} are needed")
         share = len(decade) / OF_A_DECADE

@@ -1,9 +1,10 @@
 """The data card of a prepared data set: what it holds, where it comes from, and what a user has to know of it."""
 
 import json
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ordclust_ray.preparation import IDENTICAL, LEFT_OUT, identical_images
 
 MOST_VALUES = 200
 """Columns with more distinct values than that are only counted."""
+FEW_REASONS = 5
+"""So many that differ in numbers alone are named one by one."""
 COUNTED, SPLITS = ("rank", "label"), [TRAIN, VALIDATION, TEST]
 
 
@@ -37,7 +40,7 @@ def data_card(dataset: DataSet, listing: Listing, found: pd.DataFrame, settings:
         "licence": dataset.licence,
         "images": len(usable),
         "published": dataset.published,
-        "left_out": dict(Counter(reason.partition(FIRST)[0] for reason in reasons).most_common()),
+        "left_out": counted_reasons(reasons),
         "rank_unit": dataset.rank_unit,
         "parts": counts(usable[part]) if part else {},
         "counts": {name: by_part(usable, name, part) for name in (*COUNTED, *dataset.groups) if name in usable},
@@ -52,6 +55,18 @@ def data_card(dataset: DataSet, listing: Listing, found: pd.DataFrame, settings:
         "settings": dict(settings),
         "prepared": time.strftime("%Y-%m-%d"),
     }
+
+
+def counted_reasons(reasons: Sequence[str]) -> dict[str, int]:
+    """Images by reason, the most common first; many reasons that differ in numbers alone count as one.
+
+    >>> counted_reasons(["truncated", *(f"person {i} is in two folds" for i in range(9))])
+    {'person ... is in two folds': 9, 'truncated': 1}
+    """
+    plain = [reason.partition(FIRST)[0] for reason in reasons]
+    alike = {reason: re.sub(r"\d+", "...", reason) for reason in set(plain)}
+    variants = Counter(alike.values())
+    return dict(Counter(alike[own] if variants[alike[own]] > FEW_REASONS else own for own in plain).most_common())
 
 
 def counts(column: pd.Series) -> dict[str, int]:
@@ -137,17 +152,19 @@ def as_markdown(card: Mapping[str, Any]) -> str:
     if card["verified"]:
         lines.append(f"Files with the published checksum: {', '.join(card['verified'])}.")
     if card["parts"]:
-        lines += ["## Splits or folds", _table({name: {"all": count} for name, count in card["parts"].items()})]
+        lines += ["## Splits or folds", _table({name: {"all": count} for name, count in card["parts"].items()}, [])]
     for name, values in card["counts"].items():
         unit = f" ({card['rank_unit']})" if name == "rank" and card["rank_unit"] else ""
         lines.append(f"## By {name}{unit}")
-        lines.append(f"{values['distinct']:,} distinct values." if "distinct" in values else _table(values))
+        lines.append(
+            f"{values['distinct']:,} distinct values." if "distinct" in values else _table(values, card["parts"])
+        )
     return "\n\n".join(lines) + "\n"
 
 
-def _table(values: Mapping[str, Mapping[str, int]]) -> str:
-    """Counts as a table of Markdown: a row a value, a column a split or fold."""
-    columns = list(dict.fromkeys(name for row in values.values() for name in row))
+def _table(values: Mapping[str, Mapping[str, int]], parts: Iterable[str]) -> str:
+    """Counts as a table of Markdown: a row a value, a column all and each split or fold."""
+    columns = ["all", *parts]
     rows = [["", *columns], ["---", *(["--:"] * len(columns))]]
     rows += [[value, *(str(row.get(name, 0)) for name in columns)] for value, row in values.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -67,6 +67,11 @@ class IdfdCell:
     seed: int = 0
 
     @property
+    def base(self) -> "IdfdCell":
+        """The cell itself: nothing follows its training."""
+        return self
+
+    @property
     def name(self) -> str:
         """Of the cell, as a run is named."""
         parts = [self.recipe, self.network, self.variant, "flip" if self.flip else ""]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,9 @@ def measured_steps(file: Path | None = None) -> dict[str, Any]:
 
 
 def hours(cells: Iterable[Cell], options: ReproduceConfig, per_second: Mapping[str, float]) -> float:
-    """Of training alone; NaN where a network's speed was not measured."""
-    return sum(
-        amount / per_second.get(network, float("nan")) / 3600
-        for cell in cells
-        for network, amount in work_of(cell, options).items()
-    )
+    """Of training alone, what cells share once; NaN where a network's speed was not measured."""
+    work = {(cell.base, network): amount for cell in cells for network, amount in work_of(cell, options).items()}
+    return sum(amount / per_second.get(network, float("nan")) / 3600 for (_, network), amount in work.items())
 
 
 def overview(plans: Mapping[str, Plan], options: ReproduceConfig) -> str:
@@ -104,7 +102,7 @@ def overview(plans: Mapping[str, Plan], options: ReproduceConfig) -> str:
     steps = measured_steps(Path(options.steps).expanduser() if options.steps else None)
     rows = []
     for name, plan in plans.items():
-        cells = cells_of(plan)
+        cells = [replace(cell, seed=seed) for seed in options.seeds for cell in cells_of(plan)]
         sets = dict.fromkeys(
             config.data.dataset for cell in cells for config in trained_of(cell, options)
             if not isinstance(config, ComparatorConfig)

@@ -12,6 +12,15 @@ from ordclust_ray.reproduction.cost import trained_of
 FOLDER = "reproduction"
 
 
+def digest(cell: Cell, options: ReproduceConfig) -> str:
+    """Of all settings of its trainings, the data among them, but those of the machines and of the record."""
+    settings = [
+        {key: value for key, value in config.flat().items() if not key.startswith("run.") and key not in MACHINES}
+        for config in trained_of(cell, options)
+    ]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
 class Store:
     """Measurements in the folder of all runs.
 
@@ -24,13 +33,7 @@ class Store:
         self._folder = options.run.storage_path / FOLDER / options.scale
 
     def _file(self, cell: Cell) -> Path:
-        """Known by all settings of its trainings, the data among them, but those of the machines and of the record."""
-        settings = [
-            {key: value for key, value in config.flat().items() if not key.startswith("run.") and key not in MACHINES}
-            for config in trained_of(cell, self._options)
-        ]
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        return self._folder / f"{cell.name}-{digest[:8]}.json"
+        return self._folder / f"{cell.name}-{digest(cell, self._options)}.json"
 
     def __contains__(self, cell: Cell) -> bool:
         return self._file(cell).exists()

@@ -36,6 +36,14 @@ def test_one_fold_is_held_out_in_setting_c(tmp_path: Path) -> None:
         assert (split == TRAIN).equals(folds != fold)
 
 
+def test_a_general_recipe_does_not_mix_the_folds_of_a_set(tmp_path: Path) -> None:
+    path = generated("morph-c", tmp_path)
+    with pytest.raises(InputError, match=r"has folds: give --data\.fold-column fold, with --data\.test-fold or "):
+        split_of(drc.small(), path, dataset="morph-c")
+    split = split_of(drc.small(), path, dataset="morph-c", fold_column="fold", test_fold=2)
+    assert set(split) == {TRAIN, TEST}
+
+
 def test_one_fold_is_trained_on_in_setting_b(tmp_path: Path) -> None:
     path = generated("morph-b", tmp_path)
     folds = DATASETS["morph-b"].read(path, None).rows["fold"]

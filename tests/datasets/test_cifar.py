@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from listings import pixels, refused
 
 from ordclust_ray.datasets.cifar import CIFAR10, CIFAR100
 from ordclust_ray.datasets.generated_pictures import class_picture
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 PUBLISHED_10 = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
 
 
@@ -110,52 +107,6 @@ def test_the_binary_version_of_cifar10_is_the_same(ten: Path) -> None:
     with (home / "data_batch_3.bin").open("ab") as file:
         file.write(b"1")
     assert "data_batch_3.bin' has 30731 bytes; records of 3073" in refused(CIFAR10, home)
-
-
-def write_parquet(folder: Path, *names: str) -> None:
-    """Two rows a file: an airplane and an automobile."""
-    for name in names:
-        pq.write_table(pa.table({"image": [b"0", b"1"], "label": [0, 1]}), folder / f"{name}.parquet")
-
-
-def read_from(source: Path) -> dict[str, str]:
-    """Split by the name of the file."""
-    rows = CIFAR10.read(source, None).rows
-    return dict(zip(rows["source"].map(lambda row: Path(row).stem), rows["split"], strict=True))
-
-
-def test_parquet_files_of_other_sets_are_not_read(ten: Path, tmp_path: Path) -> None:
-    write_parquet(ten.parent, "fashion_mnist_train", "train_faces", "part-00000", "coffee_leaf", "mytrain")
-    assert len(CIFAR10.read(ten.parent, None).rows) == 70
-    other = tmp_path / "other"
-    other.mkdir()
-    write_parquet(other, "coffee_leaf")
-    assert refused(CIFAR10, other).endswith(
-        "or cifar10_train*.parquet and cifar10_test*.parquet, or a hub's train-*.parquet and test-*.parquet); "
-        "it holds 'coffee_leaf.parquet'"
-    )
-    assert read_from(other / "coffee_leaf.parquet") == {"coffee_leaf": "train"}  # it is named itself
-
-
-def test_parquet_files_of_the_set_are_read_by_their_names(tmp_path: Path) -> None:
-    write_parquet(tmp_path, "train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001", "validation")
-    assert read_from(tmp_path) == {
-        "train-00000-of-00002": "train",
-        "train-00001-of-00002": "train",
-        "test-00000-of-00001": "test",
-    }
-    write_parquet(tmp_path, "cifar10_train_0", "cifar10_test")  # with the set's own name: those
-    assert read_from(tmp_path) == {"cifar10_train_0": "train", "cifar10_test": "test"}
-    pq.write_table(pa.table({"img": [b"0"], "label": [0]}), tmp_path / "cifar10_train_1.parquet")  # as a hub calls it
-    assert len(CIFAR10.read(tmp_path, None).rows) == 5
-    pq.write_table(pa.table({"image": [b"0"]}), tmp_path / "cifar10_train_1.parquet")
-    assert "cifar10_train_1.parquet' is not CIFAR-10: it has no column 'label'" in refused(CIFAR10, tmp_path)
-
-
-def test_the_real_parquet_files(tmp_path: Path) -> None:
-    listing = CIFAR10.read(SHARED, None)
-    assert listing.rows["split"].value_counts().to_dict() == CIFAR10.published
-    assert len(CIFAR10.read(SHARED / "cifar10_train_0.parquet", None).rows) == 25_000
 
 
 def test_cifar100_by_hand(hundred: Path) -> None:
@@ -273,6 +224,15 @@ def test_damaged_files_are_named(ten: Path, content: bytes, said: str) -> None:
     refusal = refused(CIFAR10, ten)
     assert str(ten / "data_batch_4") in refusal
     assert said in refusal
+
+
+@pytest.mark.parametrize("names", [10, "cat", None, np.zeros(10)], ids=["number", "text", "none", "array"])
+def test_class_names_that_are_no_list_are_named(ten: Path, names: object) -> None:
+    change(ten / "batches.meta", label_names=names)
+    kind = type(names).__name__
+    assert refused(CIFAR10, ten) == (
+        f"'label_names' of '{ten / 'batches.meta'}' is a {kind}; it must be a list of names"
+    )
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, ten: Path) -> None:

@@ -215,6 +215,27 @@ def test_lists_of_utkface_with_paths_and_a_third_part(utkface: Path, tmp_path: P
     assert found.rows["split"].tolist() == ["train", "validation", "test"]
 
 
+def test_other_ages_in_lists_of_utkface_are_left_out(utkface: Path, tmp_path: Path) -> None:
+    (utkface / "UTKFace" / "61_0_0_20170101000000080.jpg.chip.jpg").touch()
+    train = ["20_0_0_20170101000000000.jpg", "30_0_0_20170101000000020.jpg", "61_0_0_20170101000000080.jpg"]
+    (tmp_path / "utk_train.csv").write_text("\n".join(["file", *train]))
+    (tmp_path / "utk_test.csv").write_text("file\n50_0_0_20170101000000060.jpg")
+    found = UTKFACE_21_TO_60.read(utkface, tmp_path)
+    assert found.rows["rank"].tolist() == [30.0, 50.0]
+    assert reasons(found) == {
+        "20_0_0_20170101000000000.jpg.chip.jpg": "unknown age '20'; it must be from 21 to 60",
+        "61_0_0_20170101000000080.jpg.chip.jpg": "unknown age '61'; it must be from 21 to 60",
+    }
+
+
+def test_utkface_may_be_a_link(utkface: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "UTKFace").symlink_to(utkface / "UTKFace")
+    linked, own = UTKFACE.read(tmp_path / "links", None), UTKFACE.read(utkface, None)
+    pd.testing.assert_frame_equal(linked.rows.drop(columns="source"), own.rows.drop(columns="source"))
+    assert sizes(linked) == [(24, 24)] * 2
+
+
 def test_wrong_lists_of_utkface_are_refused(utkface: Path, tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     told = refused(UTKFACE_21_TO_60, utkface, tmp_path / "lists")

@@ -1,5 +1,6 @@
 """AADB and Historical Color Images: generated copies and damaged ones."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -166,6 +167,8 @@ def test_hci_refuses_what_is_not_hci(hci: Path, aadb: Path) -> None:
     assert sorted(rows.loc[rows["label"] == "1950s", "split"]) == ["test", "train", "validation"]
     next((hci / "1950s").iterdir()).unlink()
     assert "has 2 images of the 1950s; at least 3 are needed" in refused(HCI, hci)
+    shutil.rmtree(hci / "1950s")
+    assert refused(HCI, hci) == f"'{hci}' has 0 images of the 1950s; at least 3 are needed"
 
 
 def test_a_draw_is_a_shuffle_whatever_the_order() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from listings import refused
 
 from ordclust_ray.config import ImagesConfig, ReproduceConfig
 from ordclust_ray.datasets.registry import DATASETS
@@ -29,6 +30,12 @@ def test_a_set_is_in_its_own_folder_or_else_in_its_download(home: str, name: str
     assert path_of(name, data, options) == str(tmp_path / home)
     (tmp_path / name).mkdir(exist_ok=True)
     assert path_of(name, data, options) == own
+
+
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"digits"}))
+def test_an_empty_folder_is_refused_in_a_line(name: str, tmp_path: Path) -> None:
+    """The digits alone come with scikit-learn, whatever is given."""
+    assert refused(DATASETS[name], tmp_path).startswith(f"'{tmp_path}' ")
 
 
 def test_a_set_that_shares_no_download_is_in_its_own_folder(tmp_path: Path) -> None:
