@@ -20,7 +20,7 @@ LAYERS = [
     {"reports", "tracking"},
     {"run"},
     {"finished"},
-    {"reproduction"},
+    {"reproduction", "tuning"},
 ]
 ONLY_IN = {"mlflow": {"tracking.py"}, "tyro": set(), "matplotlib": {"figures", "reports"}}
 

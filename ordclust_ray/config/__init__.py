@@ -42,6 +42,7 @@ from ordclust_ray.config.idfd import (
 )
 from ordclust_ray.config.prepare import PrepareConfig
 from ordclust_ray.config.reproduce import ReproduceConfig
+from ordclust_ray.config.tune import FeatureTrialConfig, SearchConfig
 
 __all__ = [
     "DIGITS",
@@ -59,6 +60,7 @@ __all__ = [
     "DrcConfig",
     "EstimateConfig",
     "ExportConfig",
+    "FeatureTrialConfig",
     "FeaturesConfig",
     "IdfdConfig",
     "IdfdLossConfig",
@@ -75,6 +77,7 @@ __all__ = [
     "ReferencesConfig",
     "ReproduceConfig",
     "RunConfig",
+    "SearchConfig",
     "SelectConfig",
     "TrainingConfig",
     "UnlabelledConfig",

@@ -1,0 +1,129 @@
+"""Search spaces: which settings are searched and what counts as best, read from files that hold nothing else."""
+
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from ray import tune
+from ray.tune.search.sample import Categorical, Domain, Float, Integer
+
+from ordclust_ray.config import InputError, JobConfig
+
+Config = TypeVar("Config", bound=JobConfig)
+PARTS = ("PARAMETERS", "METRIC", "MODE", "REASON")
+MODES = ("min", "max")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep searches.
+
+    Attributes:
+        name: of the space.
+        parameters: Ray Tune's distributions by the dotted name of a setting, `clustering.num_clusters` for one.
+        metric: that trials report.
+        mode: "min" or "max": which end of the metric is best.
+        reason: why these, in a line.
+    """
+
+    name: str
+    parameters: Mapping[str, Domain]
+    metric: str
+    mode: str
+    reason: str
+
+    def described(self) -> dict[str, str]:
+        """As a sweep remembers it."""
+        domains = {
+            name: f"{type(domain).__name__} {domain.domain_str} {type(domain.get_sampler()).__name__}"
+            for name, domain in self.parameters.items()
+        }
+        return {**domains, "metric": self.metric, "mode": self.mode}
+
+    def grid(self) -> dict[str, Any]:
+        """Every combination of the choices, in Ray Tune's terms.
+
+        Raises:
+            InputError: a distribution that is no choice.
+        """
+        for name, domain in self.parameters.items():
+            if not isinstance(domain, Categorical):
+                raise InputError(f"--algorithm grid needs tune.choice for every setting; {name!r} is {domain}")
+        return {name: tune.grid_search(list(domain.categories)) for name, domain in self.parameters.items()}
+
+
+def read_space(given: str, folder: Path) -> Space:
+    """A space by its name, or by a file of the user's own.
+
+    Args:
+        given: name of a file in the folder, without its suffix; or the path of a Python file. It defines `PARAMETERS`,
+            `METRIC`, `MODE` and `REASON`, which `Space` explains.
+        folder: of our own spaces.
+
+    Raises:
+        InputError: there is none, or it lacks something.
+    """
+    file = Path(given).expanduser() if given.endswith(".py") else folder / f"{given}.py"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.py")))
+        raise InputError(f"there is no space {given!r}; it must be one of {known}, or a file that ends in .py")
+    try:
+        found = runpy.run_path(str(file))
+    except Exception as error:  # whatever is written there
+        raise InputError(f"space {str(file)!r} cannot be read: {type(error).__name__}: {error}") from None
+    for part in PARTS:
+        if part not in found:
+            raise InputError(f"space {str(file)!r} has no {part}; it must define {', '.join(PARTS)}")
+    parameters, metric, mode, reason = (found[part] for part in PARTS)
+    if mode not in MODES:
+        raise InputError(f"MODE of space {str(file)!r} is {mode!r}; it must be 'min' or 'max'")
+    if not isinstance(parameters, dict) or not parameters:
+        raise InputError(f"PARAMETERS of space {str(file)!r} must be a dictionary of at least one distribution")
+    for name, domain in parameters.items():
+        if not isinstance(domain, Domain):
+            raise InputError(f"{name!r} of space {str(file)!r} is {domain!r}; it must be a distribution of ray.tune")
+    return Space(file.stem, parameters, metric, mode, reason)
+
+
+def require_settings(space: Space, config: JobConfig) -> None:
+    """Checks a space against the settings of a recipe, before anything is tried.
+
+    Raises:
+        InputError: a name that is no setting, or an end or a choice that the setting does not allow.
+    """
+    for name, domain in space.parameters.items():
+        for value in ends(domain):
+            try:
+                with_values(config, {name: value})
+            except InputError as error:
+                raise InputError(f"space {space.name}: {error}") from None
+
+
+def ends(domain: Domain) -> Sequence[Any]:
+    """The choices, or the least and the greatest value, of a distribution; nothing where they are not known."""
+    if isinstance(domain, Categorical):
+        return list(domain.categories)
+    if isinstance(domain, Integer):
+        return [domain.lower, domain.upper - 1]
+    return [domain.lower, domain.upper] if isinstance(domain, Float) else []
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """The settings with others in the place of some.
+
+    Args:
+        config: all settings.
+        values: by dotted name.
+
+    Raises:
+        InputError: there is no such setting, or the value is not allowed.
+    """
+    known = config.flat()
+    for name in values:
+        if name not in known:
+            raise InputError(f"there is no setting {name!r}; they are {', '.join(known)}")
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    return type(config).from_flat({**known, **plain})

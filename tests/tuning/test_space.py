@@ -1,0 +1,81 @@
+"""Spaces are read from files, and checked against the settings before anything is tried."""
+
+from pathlib import Path
+
+import pytest
+from ray import tune
+
+from ordclust_ray.config import InputError, JobConfig
+from ordclust_ray.recipes import drc, idfd
+from ordclust_ray.tuning.space import read_space, require_settings, with_values
+
+OURS = Path(__file__).parent.parent.parent / "tune_spaces"
+OWN = """
+from ray import tune
+PARAMETERS = {parameters}
+METRIC, MODE = "MAE", "min"
+REASON = "mine"
+"""
+
+
+def own(folder: Path, parameters: str) -> str:
+    file = folder / "own.py"
+    file.write_text(OWN.format(parameters=parameters))
+    return str(file)
+
+
+@pytest.mark.parametrize(("name", "config"), [("drc", drc.coffee()), ("idfd", idfd.small())])
+def test_ours_search_settings_of_the_recipes(name: str, config: JobConfig) -> None:
+    space = read_space(name, OURS)
+    require_settings(space, config)
+    assert space.name == name
+    assert space.reason
+    assert "\n" not in space.reason
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    space = read_space(own(tmp_path, '{"clustering.num_clusters": tune.choice([2, 3])}'), OURS)
+    require_settings(space, drc.digits())
+    assert (space.name, space.metric, space.mode, space.reason) == ("own", "MAE", "min", "mine")
+    assert space.grid() == {"clustering.num_clusters": tune.grid_search([2, 3])}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ('{"clustering.k": tune.choice([2])}', "space own: there is no setting 'clustering.k'; they are data.path, "),
+        ('{"clustering.num_clusters": tune.choice([0, 2])}', "space own: --clustering.num-clusters is 0; it must be"),
+        ('{"clustering.repulsion": tune.uniform(-1, 1)}', "space own: --clustering.repulsion is -1; it must be"),
+        ('{"clustering.num_clusters": tune.randint(0, 4)}', "space own: --clustering.num-clusters is 0; it must be"),
+        ('{"clustering.num_clusters": 3}', "own.py' is 3; it must be a distribution of ray.tune"),
+        ("{}", "must be a dictionary of at least one distribution"),
+        ("tune.nosuch()", "cannot be read: AttributeError: "),
+    ],
+)
+def test_mistakes_are_one_line(parameters: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        require_settings(read_space(own(tmp_path, parameters), OURS), drc.digits())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_file_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("PARAMETERS = {}")
+    with pytest.raises(InputError, match="has no METRIC; it must define PARAMETERS, METRIC, MODE, REASON"):
+        read_space(str(tmp_path / "own.py"), OURS)
+    with pytest.raises(InputError, match="there is no space 'nosuch'; it must be one of drc, "):
+        read_space("nosuch", OURS)
+
+
+def test_a_grid_is_of_choices_alone(tmp_path: Path) -> None:
+    space = read_space(own(tmp_path, '{"rank.tolerance": tune.uniform(0, 1)}'), OURS)
+    with pytest.raises(InputError, match=r"grid needs tune\.choice for every setting; 'rank.tolerance' is "):
+        space.grid()
+
+
+def test_values_take_the_place_of_settings() -> None:
+    found = with_values(drc.digits(), {"clustering.num_clusters": 5, "run.seed": 3})
+    assert (found.clustering.num_clusters, found.run.seed) == (5, 3)
+    assert with_values(found, {"clustering.num_clusters": drc.digits().clustering.num_clusters, "run.seed": 0}) == (
+        drc.digits()
+    )
