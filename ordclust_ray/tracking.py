@@ -47,13 +47,15 @@ class Tracker:
         experiment: its name.
         name: of the run.
         folder: of the run, where it remembers its MLflow run. Artifacts lie beside it where the store is a file.
+        parent: id of the MLflow run that it is shown below, a trial below its sweep; empty: none.
 
     Raises:
         InputError: the store cannot be used.
     """
 
-    def __init__(self, uri: str, experiment: str, name: str, folder: Path) -> None:
+    def __init__(self, uri: str, experiment: str, name: str, folder: Path, parent: str = "") -> None:
         self.uri, self._name, self._folder, self._memory = uri, name, folder, folder / "mlflow_run"
+        self._parent = {"mlflow.parentRunId": parent} if parent else {}
         store, run_id = self._memory.read_text().splitlines() if self._memory.exists() else ("", "")
         self.run_id = run_id if store == uri else ""
         with _usable(uri), FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
@@ -71,7 +73,7 @@ class Tracker:
         with _usable(self.uri):
             if not self.run_id:
                 tags = {"mlflow.runName": self._name, FOLDER: str(self._folder), "git_commit": git_commit()}
-                tags |= {f"version.{package}": version(package) for package in PACKAGES}
+                tags |= {f"version.{package}": version(package) for package in PACKAGES} | self._parent
                 self.run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
                 self._memory.write_text(f"{self.uri}\n{self.run_id}")
             self._client.update_run(self.run_id, status="RUNNING")
@@ -161,6 +163,11 @@ class Tracker:
             registered = mlflow.register_model(logged.model_uri, registered_name)
         self._client.set_registered_model_alias(registered_name, ALIAS, registered.version)
         return int(registered.version)
+
+    def tag(self, name: str, value: str) -> None:
+        """A word about the run."""
+        with _usable(self.uri):
+            self._client.set_tag(self.run_id, name, value)
 
     def finish(self, status: str = "FINISHED") -> None:
         """FINISHED, or FAILED; a run that fails can be started again by its name."""

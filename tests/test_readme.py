@@ -51,6 +51,7 @@ def test_every_command_is_known_here() -> None:
         "make test",
         "python jobs/train_drc.py",
         "python jobs/cluster_features.py",
+        "python jobs/tune.py",
         ".venv/bin/python jobs/train_idfd.py",
         "python jobs/train_idfd.py small",
         "python jobs/predict.py",

@@ -1,0 +1,123 @@
+"""What becomes of each trial: a line for people, with the best so far, and a nested run in MLflow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from ordclust_ray.files import write_whole
+from ordclust_ray.tracking import Tracker
+
+OWN = {
+    "timestamp",
+    "training_iteration",
+    "time_this_iter_s",
+    "time_total_s",
+    "time_since_restore",
+    "iterations_since_restore",
+    "pid",
+}
+"""Numbers that Ray Tune adds to every report."""
+RECORDS, ENDED = "records", "ended.json"
+"""A folder a trial in that of the sweep; a file in it says that it ended."""
+STEP, STOPPED, DONE = "training_iteration", "stopped", "done"
+FINISHED, EARLY = "all of it was done", "stopped early, as others were better"
+
+
+@dataclass
+class Recorder(Callback):
+    """Told by Ray Tune, in the driver. Ray Tune pickles it, so it holds no connection.
+
+    Attributes:
+        uri: MLflow's store.
+        experiment: its name.
+        folder: of the sweep.
+        parent: id of the sweep's run in MLflow.
+        metric: that decides.
+        mode: "min" or "max".
+        shown: settings in the line of a trial, by dotted name.
+        total: number of trials that are planned.
+    """
+
+    uri: str
+    experiment: str
+    folder: Path
+    parent: str
+    metric: str
+    mode: str
+    shown: tuple[str, ...]
+    total: int
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its run in MLflow begins, or goes on."""
+        self._tracker(trial).start(trial.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        """All numbers that it reported."""
+        self._tracker(trial).metrics(reported(result), int(result[STEP]))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """It ended by itself, or was ended for others were better."""
+        result = trial.last_result or {}
+        self._end(trial, trials, FINISHED if result.get(DONE) else EARLY, "FINISHED")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """It raised; the sweep goes on."""
+        self._end(trial, trials, reason_of(trial), "FAILED")
+
+    def _end(self, trial: Trial, trials: Sequence[Trial], reason: str, status: str) -> None:
+        tracker = self._tracker(trial)
+        tracker.tag(STOPPED, reason)
+        tracker.finish(status)
+        write_whole(self._home(trial) / ENDED, {"reason": reason})
+        print(self.line(trial, trials, "" if reason == FINISHED else reason), flush=True)
+
+    def line(self, trial: Trial, trials: Sequence[Trial], why: str) -> str:
+        """A row of the live table."""
+        ended = sum(other.is_finished() for other in trials if other is not trial) + 1
+        values = ", ".join(f"{name.rpartition('.')[2]} {_short(trial.config[name])}" for name in self.shown)
+        found = score(trial, self.metric)
+        best = [value for value in (score(other, self.metric) for other in trials) if isfinite(value)]
+        so_far = (min if self.mode == "min" else max)(best, default=nan)
+        said = f"{self.metric} {found:.4f}, best {so_far:.4f}" if isfinite(found) else f"best {so_far:.4f}"
+        return f"trial {ended}/{self.total}: {values}: {said}" + (f" ({why})" if why else "")
+
+    def _home(self, trial: Trial) -> Path:
+        home = self.folder / RECORDS / trial.trial_id
+        home.mkdir(parents=True, exist_ok=True)
+        return home
+
+    def _tracker(self, trial: Trial) -> Tracker:
+        name = f"{self.folder.name}-{trial.trial_id}"
+        return Tracker(self.uri, self.experiment, name, self._home(trial), self.parent)
+
+
+def reported(result: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a report that are the trial's own."""
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name not in OWN and "/" not in name
+    }
+
+
+def score(trial: Trial, metric: str) -> float:
+    """The last one that a trial reported; NaN where there is none."""
+    return float((trial.last_result or {}).get(metric, nan))
+
+
+def reason_of(trial: Trial) -> str:
+    """Why a trial failed, in a line."""
+    error = trial.get_error()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"failed: {lines[-1]}" if lines else "failed"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,155 @@
+"""Sweeps as a user runs them: the table, the record in MLflow, a driver killed in the middle, mistakes."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import job
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+GRID = ["groups", "features", "--algorithm", "grid", "--num-trials", "1"]
+SPACE = """
+import time
+from ray import tune
+PARAMETERS = {
+    "clustering.num_clusters": tune.choice([2, 3, 4]),
+    "clustering.repulsion": tune.choice([0.0, 0.1]),
+}
+METRIC, MODE = "silhouette", "max"
+REASON = "six of them"
+"""
+PLANTED = 3
+
+
+def planted(file: Path) -> Path:
+    """Three groups of features in eight dimensions."""
+    rng = np.random.default_rng(0)
+    centers = np.linalg.qr(rng.normal(size=(8, PLANTED)))[0].T
+    features = centers[np.arange(600) % PLANTED] + 0.15 * rng.normal(size=(600, 8))
+    np.save(file, features.astype(np.float32))
+    return file
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweeps")
+    planted(folder / "features.npy")
+    (folder / "six.py").write_text(SPACE)
+    return folder
+
+
+def line(storage: Path, name: str, *more: str) -> list[str]:
+    return [
+        *("tune.py", str(storage / "six.py"), "features", "--features", str(storage / "features.npy")),
+        *("--algorithm", "grid", "--num-trials", "1", "--run.storage", str(storage), "--run.name", name, *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def swept(storage: Path) -> str:
+    """What a sweep of six trials printed."""
+    return job.run(*line(storage, "undisturbed"), env=job.environment())
+
+
+def runs_of(storage: Path) -> list[Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("sweeps")
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id])
+
+
+def test_the_planted_k_is_found_without_labels(swept: str, storage: Path) -> None:
+    best = json.loads((storage / "undisturbed" / "results" / "best.json").read_text())
+    assert best["clustering.num_clusters"] == PLANTED
+    trials = pd.read_csv(storage / "undisturbed" / "results" / "trials.csv")
+    assert len(trials) == 6
+    assert trials["silhouette"].is_monotonic_decreasing
+    by_k = trials.groupby("clustering.num_clusters")[["silhouette", "stability"]].max()
+    assert by_k["silhouette"].idxmax() == by_k["stability"].idxmax() == PLANTED
+    assert (trials["clustering.repulsion"].value_counts() == 3).all()
+
+
+def test_the_table_grows_and_says_the_best_so_far(swept: str) -> None:
+    lines = [row for row in swept.splitlines() if re.match(r"trial \d", row)]
+    assert [row.split(":")[0] for row in lines] == [f"trial {number}/6" for number in range(1, 7)]
+    best = [float(row.rpartition("best ")[2]) for row in lines]
+    assert best == sorted(best)
+    assert "the best trial of each k, by silhouette; what the criteria say together:" in swept
+    assert "6 trials, 0 failed" in swept
+
+
+def test_the_record_is_a_run_with_a_run_a_trial_below(swept: str, storage: Path) -> None:
+    runs = {run.info.run_name: run for run in runs_of(storage)}
+    parent = runs["undisturbed"]
+    below = [run for run in runs.values() if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(below) == 6
+    for run in below:
+        assert run.info.status == "FINISHED"
+        assert set(run.data.params) == {"clustering.num_clusters", "clustering.repulsion"}
+        assert {"silhouette", "stability", "nearest_same_cluster"} <= set(run.data.metrics)
+        assert run.data.tags["stopped"] == "all of it was done"
+    client = mlflow.MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert files == {"best.json", "metric_by_setting.png", "parallel_coordinates.png", "trials.csv"}
+
+
+def test_finished_it_is_read_and_not_repeated(swept: str, storage: Path) -> None:
+    again = job.run(*line(storage, "undisturbed"), env=job.environment())
+    assert again.startswith("sweep undisturbed is finished; its results:")
+    assert "6 trials, 0 failed" in again
+    assert len(runs_of(storage)) == len({run.info.run_name for run in runs_of(storage)})
+
+
+def test_killed_at_half_it_goes_on(swept: str, storage: Path) -> None:
+    """kill -9 of the driver; the rest of the six are tried, and none twice."""
+    one_at_a_time = line(storage, "killed", "--concurrent", "1")
+    with job.start(*one_at_a_time, env=job.environment()) as process:
+        assert process.stdout
+        assert any(row.startswith("trial 3/6") for row in process.stdout)
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)
+    ended = {file.parent.name for file in (storage / "killed" / "records").glob("*/ended.json")}
+    assert 3 <= len(ended) < 6
+    job.run(*one_at_a_time, env=job.environment())
+    trials, undisturbed = (pd.read_csv(storage / name / "results" / "trials.csv") for name in ("killed", "undisturbed"))
+    assert ended <= set(trials["trial"])
+    columns = ["clustering.num_clusters", "clustering.repulsion", "silhouette", "objective"]
+    pd.testing.assert_frame_equal(
+        trials[columns].sort_values(columns[:2], ignore_index=True),
+        undisturbed[columns].sort_values(columns[:2], ignore_index=True),
+    )
+    names = [run.info.run_name for run in runs_of(storage) if str(run.info.run_name).startswith("killed-")]
+    assert len(names) == len(set(names)) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [],
+            "error: give a space first: one of drc, groups, idfd, or a file that ends in .py; then a recipe: features",
+        ),
+        (
+            ["nosuch", "features", "--features", "f.npy"],
+            "there is no space 'nosuch'; it must be one of drc, groups, idfd",
+        ),
+        (["drc", "features", "--features", "f.npy"], "space drc: there is no setting 'rank.tolerance'"),
+        (["groups", "features"], "--features is missing; it must be a Parquet or a .npy file"),
+        (["groups", "features", "--num-trials", "0"], "--num-trials is 0; it must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import tune
+
+    with pytest.raises(SystemExit):
+        tune.main(arguments)
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
