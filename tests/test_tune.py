@@ -14,9 +14,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-GRID = ["groups", "features", "--algorithm", "grid", "--num-trials", "1"]
 SPACE = """
-import time
 from ray import tune
 PARAMETERS = {
     "clustering.num_clusters": tune.choice([2, 3, 4]),
@@ -48,7 +46,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def line(storage: Path, name: str, *more: str) -> list[str]:
     return [
         *("tune.py", str(storage / "six.py"), "features", "--features", str(storage / "features.npy")),
-        *("--algorithm", "grid", "--num-trials", "1", "--run.storage", str(storage), "--run.name", name, *more),
+        *("--algorithm", "grid", "--run.storage", str(storage), "--run.name", name, *more),
     ]
 
 

@@ -15,7 +15,7 @@ class SearchConfig:
     """tpe: Optuna's tree-structured Parzen estimator, which learns from the trials before. random: it does not. grid:
     every combination of the space's choices."""
     num_trials: int = 20
-    """Trials; of a grid, how often each combination is tried."""
+    """Trials; a grid has one for each combination, whatever is said here."""
     time_budget: float = 0.0
     """Seconds after which no trial begins or goes on. 0: no limit."""
     concurrent: int = 0

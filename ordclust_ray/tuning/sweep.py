@@ -55,7 +55,7 @@ def run_sweep(
                 metric=space.metric,
                 mode=space.mode,
                 search_alg=searcher(space, search, seed),
-                num_samples=search.num_trials,
+                num_samples=1 if search.algorithm == "grid" else search.num_trials,
                 max_concurrent_trials=search.concurrent or None,
                 trial_dirname_creator=id_of,
                 time_budget_s=search.time_budget or None,
@@ -69,7 +69,7 @@ def planned(space: Space, search: SearchConfig) -> int:
     """How many trials there will be, unless the time is over before."""
     if search.algorithm != "grid":
         return search.num_trials
-    return search.num_trials * prod(len(choices["grid_search"]) for choices in space.grid().values())
+    return prod(len(choices["grid_search"]) for choices in space.grid().values())
 
 
 def id_of(trial: Trial) -> str:
