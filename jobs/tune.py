@@ -45,6 +45,7 @@ from ordclust_ray.tracking import Tracker
 from ordclust_ray.tuning.feature_trials import LABELLED, cluster_features, read_features
 from ordclust_ray.tuning.record import ENDED, RECORDS, Recorder
 from ordclust_ray.tuning.space import Space, read_space, require_settings, with_values
+from ordclust_ray.tuning.sweep import TRIALS as TUNE
 from ordclust_ray.tuning.sweep import planned, run_sweep
 
 NUM_CLUSTERS = "clustering.num_clusters"
@@ -140,8 +141,11 @@ def say(output: Path, space: Space, tracker: Tracker, name: str) -> None:
     if NUM_CLUSTERS in space.parameters:
         by_k = trials.groupby(NUM_CLUSTERS)[[space.metric, *(c for c in criteria if c != space.metric)]].first()
         print(f"\nthe best trial of each k, by {space.metric}; what the criteria say together:\n{by_k.to_string()}")
-    failed = trials["error"].notna().sum()
-    print(f"\n{len(trials)} trials, {failed} failed\nresults: {output}\nMLflow:  {tracker.where()}   (run {name})")
+    failed = trials["error"].dropna()
+    print(f"\n{len(trials)} trials, {len(failed)} failed")
+    for trial, error in failed.items():
+        print(f"{trial} failed: {error} ({output.parent / TUNE / str(trial) / 'error.txt'})")
+    print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
 
 
 if __name__ == "__main__":

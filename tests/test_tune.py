@@ -127,6 +127,19 @@ def test_killed_at_half_it_goes_on(swept: str, storage: Path) -> None:
     assert len(names) == len(set(names)) == 6
 
 
+def test_a_trial_that_fails_is_recorded_and_the_sweep_goes_on(storage: Path) -> None:
+    own = SPACE.replace("[2, 3, 4]", "[5000, 3]").replace("[0.0, 0.1]", "[0.1]")
+    (storage / "two.py").write_text(own)
+    command = [argument.replace("six.py", "two.py") for argument in line(storage, "failing")]
+    said = job.run(*command, env=job.environment())
+    assert "2 trials, 1 failed" in said
+    assert "failed: ValueError: n_samples=600 should be >= n_clusters=5000" in said
+    assert "Traceback" not in said
+    assert json.loads((storage / "failing" / "results" / "best.json").read_text())["clustering.num_clusters"] == 3
+    (failed,) = (run for run in runs_of(storage) if run.info.status == "FAILED")
+    assert failed.data.tags["stopped"] == "failed: ValueError: n_samples=600 should be >= n_clusters=5000"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

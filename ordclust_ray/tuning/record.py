@@ -6,6 +6,7 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -25,7 +26,7 @@ OWN = {
 RECORDS, ENDED = "records", "ended.json"
 """A folder a trial in that of the sweep; a file in it says that it ended."""
 STEP, STOPPED, DONE = "training_iteration", "stopped", "done"
-FINISHED, EARLY = "all of it was done", "stopped early, as others were better"
+FINISHED, EARLY, FAILED = "all of it was done", "stopped early, as others were better", "failed"
 
 
 @dataclass
@@ -54,13 +55,13 @@ class Recorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its run in MLflow begins, or goes on."""
-        self._tracker(trial).start(trial.config)
+        self._tracker(trial.trial_id).start(trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:
         """All numbers that it reported."""
-        self._tracker(trial).metrics(reported(result), int(result[STEP]))
+        self._tracker(trial.trial_id).metrics(reported(result), int(result[STEP]))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It ended by itself, or was ended for others were better."""
@@ -68,14 +69,23 @@ class Recorder(Callback):
         self._end(trial, trials, FINISHED if result.get(DONE) else EARLY, "FINISHED")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """It raised; the sweep goes on."""
-        self._end(trial, trials, reason_of(trial), "FAILED")
+        """It raised; the sweep goes on. Ray Tune tells why afterwards, see `explain`."""
+        self._end(trial, trials, FAILED, "FAILED")
+
+    def explain(self, trials: pd.DataFrame) -> None:
+        """Says in MLflow why trials failed.
+
+        Args:
+            trials: `error` by the trial's id, empty where there is none.
+        """
+        for trial_id, error in trials["error"][trials["error"] != ""].items():
+            self._tracker(str(trial_id)).tag(STOPPED, f"{FAILED}: {error}")
 
     def _end(self, trial: Trial, trials: Sequence[Trial], reason: str, status: str) -> None:
-        tracker = self._tracker(trial)
+        tracker = self._tracker(trial.trial_id)
         tracker.tag(STOPPED, reason)
         tracker.finish(status)
-        write_whole(self._home(trial) / ENDED, {"reason": reason})
+        write_whole(self._home(trial.trial_id) / ENDED, {"reason": reason})
         print(self.line(trial, trials, "" if reason == FINISHED else reason), flush=True)
 
     def line(self, trial: Trial, trials: Sequence[Trial], why: str) -> str:
@@ -88,14 +98,14 @@ class Recorder(Callback):
         said = f"{self.metric} {found:.4f}, best {so_far:.4f}" if isfinite(found) else f"best {so_far:.4f}"
         return f"trial {ended}/{self.total}: {values}: {said}" + (f" ({why})" if why else "")
 
-    def _home(self, trial: Trial) -> Path:
-        home = self.folder / RECORDS / trial.trial_id
+    def _home(self, trial_id: str) -> Path:
+        home = self.folder / RECORDS / trial_id
         home.mkdir(parents=True, exist_ok=True)
         return home
 
-    def _tracker(self, trial: Trial) -> Tracker:
-        name = f"{self.folder.name}-{trial.trial_id}"
-        return Tracker(self.uri, self.experiment, name, self._home(trial), self.parent)
+    def _tracker(self, trial_id: str) -> Tracker:
+        name = f"{self.folder.name}-{trial_id}"
+        return Tracker(self.uri, self.experiment, name, self._home(trial_id), self.parent)
 
 
 def reported(result: Mapping[str, Any]) -> dict[str, float]:
@@ -110,13 +120,6 @@ def reported(result: Mapping[str, Any]) -> dict[str, float]:
 def score(trial: Trial, metric: str) -> float:
     """The last one that a trial reported; NaN where there is none."""
     return float((trial.last_result or {}).get(metric, nan))
-
-
-def reason_of(trial: Trial) -> str:
-    """Why a trial failed, in a line."""
-    error = trial.get_error()
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"failed: {lines[-1]}" if lines else "failed"
 
 
 def _short(value: Any) -> str:

@@ -1,5 +1,6 @@
 """A sweep: Ray Tune tries settings, and a driver that was killed goes on with what is left to try."""
 
+import logging
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
@@ -62,7 +63,10 @@ def run_sweep(
             ),
             run_config=tune.RunConfig(name=TRIALS, storage_path=str(folder), callbacks=[recorder], verbose=0),
         )
-    return trials_of(tuner.fit())
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in its folder
+    trials = trials_of(tuner.fit())
+    recorder.explain(trials)
+    return trials
 
 
 def planned(space: Space, search: SearchConfig) -> int:
