@@ -29,7 +29,7 @@ def features() -> Sweep:
 RECIPES = {"features": features}
 DEFAULT = "features"
 SPACES = Path(__file__).absolute().parent.parent / "tune_spaces"
-TRIALS, BEST = "trials.csv", "best.json"
+TABLE, BEST = "trials.csv", "best.json"
 
 if __name__ == "__main__":
     parse(RECIPES, DEFAULT, sys.argv[2:])  # --help, or a mistake, does not wait for the libraries below
@@ -45,8 +45,7 @@ from ordclust_ray.tracking import Tracker
 from ordclust_ray.tuning.feature_trials import LABELLED, cluster_features, read_features
 from ordclust_ray.tuning.record import ENDED, RECORDS, Recorder
 from ordclust_ray.tuning.space import Space, read_space, require_settings, with_values
-from ordclust_ray.tuning.sweep import TRIALS as TUNE
-from ordclust_ray.tuning.sweep import planned, run_sweep
+from ordclust_ray.tuning.sweep import TRIALS, planned, run_sweep
 
 NUM_CLUSTERS = "clustering.num_clusters"
 FREE = ("concurrent", "cpus_per_trial", "time_budget")
@@ -74,7 +73,7 @@ def run(recipe: str, space: Space, sweep: Sweep) -> None:
     settings = kept(sweep.trial) | {"space": space.described(), **asked(sweep.search)}
     with opened(sweep.trial.run, name, settings) as (folder, tracker):
         output = folder / "results"
-        if tracker.finished and (output / TRIALS).exists():
+        if tracker.finished and (output / TABLE).exists():
             print(f"sweep {name} is finished; its results:")
         else:
             start_ray()
@@ -124,7 +123,7 @@ def conclude(trials: pd.DataFrame, space: Space, sweep: Sweep, tracker: Tracker,
         raise InputError(f"no trial reported {space.metric}; the first failed with: {trials['error'].iloc[0]}")
     values = {name: found[name].iloc[0] for name in space.parameters}
     best = with_values(sweep.trial, values)
-    ranked.to_csv(output / TRIALS)
+    ranked.to_csv(output / TABLE)
     write_whole(output / BEST, {"system": best.system, **best.flat()})
     settings = list(space.parameters)
     parallel_coordinates(found, settings, space.metric).savefig(output / "parallel_coordinates.png", dpi=120)
@@ -135,7 +134,7 @@ def conclude(trials: pd.DataFrame, space: Space, sweep: Sweep, tracker: Tracker,
 
 def say(output: Path, space: Space, tracker: Tracker, name: str) -> None:
     """The best trials, criteria by k, and where everything is."""
-    trials = pd.read_csv(output / TRIALS, index_col="trial")
+    trials = pd.read_csv(output / TABLE, index_col="trial")
     criteria = [column for column in trials if column not in (*space.parameters, "seconds", "error")]
     print(f"\nbest trials, by {space.metric}:\n{trials[[*space.parameters, *criteria]].head(5).to_string()}")
     if NUM_CLUSTERS in space.parameters:
@@ -144,7 +143,7 @@ def say(output: Path, space: Space, tracker: Tracker, name: str) -> None:
     failed = trials["error"].dropna()
     print(f"\n{len(trials)} trials, {len(failed)} failed")
     for trial, error in failed.items():
-        print(f"{trial} failed: {error} ({output.parent / TUNE / str(trial) / 'error.txt'})")
+        print(f"{trial} failed: {error} ({output.parent / TRIALS / str(trial) / 'error.txt'})")
     print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
 
 
