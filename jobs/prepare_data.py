@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cli import parse, stop
 
@@ -67,10 +68,15 @@ def main(arguments: list[str]) -> None:
         stop("interrupted; the same command goes on")
 
 
+def settings_of(config: PrepareConfig) -> dict[str, Any]:
+    """As the card keeps them: the source wherever the command is given."""
+    return config.flat() | {"source": str(config.source_path)}
+
+
 def require_same(name: str, config: PrepareConfig) -> None:
     """Raises InputError where the folder holds something else than what is asked for."""
     card = json.loads((config.output_path / CARD).read_text())
-    settings = config.flat() | {"source": str(config.source_path)}
+    settings = settings_of(config)
     asked = {"data set": name, **{setting: settings[setting] for setting in ASKED}}
     there = {"data set": card["name"], **{setting: card["settings"][setting] for setting in ASKED}}
     if asked != there:
@@ -99,7 +105,7 @@ def run(dataset: DataSet, config: PrepareConfig, tracker: Tracker) -> None:
     except InputError:
         forget_broken(config.output_path)
         raise
-    card = data_card(dataset, listing, found, config.flat() | {"source": str(config.source_path)})
+    card = data_card(dataset, listing, found, settings_of(config))
     write_card(card, everything, config.output_path)
     same = {f"identical.{name}": count for name, count in card["identical"].items()}
     tracker.metrics({"images": card["images"], "left_out": len(everything), **same})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ordclust_ray.config.common import InputError
 from ordclust_ray.datasets.candidates import NO_CONTENT
 from ordclust_ray.datasets.listing import Listing
-from ordclust_ray.datasets.stored import StoredImages
+from ordclust_ray.datasets.stored import WrappedImages
 
 UNPACKED = ".unpacked"
 ARCHIVES = tuple(suffix for _, suffixes, _ in shutil.get_unpack_formats() for suffix in suffixes)
@@ -118,7 +118,7 @@ def _unpack_tar(file: Path, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class UnpackedImages:
+class UnpackedImages(WrappedImages):
     """Images in an unpacked folder, by sources that outlast it.
 
     Attributes:
@@ -127,19 +127,8 @@ class UnpackedImages:
         name: stands in the sources instead of the folder.
     """
 
-    images: StoredImages
     folder: str
     name: str
-
-    @property
-    def images_a_read(self) -> int:
-        """See `StoredImages`."""
-        return self.images.images_a_read
-
-    @property
-    def images_a_task(self) -> int:
-        """See `StoredImages`."""
-        return self.images.images_a_task
 
     def read(self, instance_ids: NDArray[np.int64], sources: Sequence[str]) -> Iterator[bytes]:
         """See `StoredImages`."""

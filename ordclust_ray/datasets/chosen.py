@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ordclust_ray.datasets.listing import SEED, TEST, TRAIN, Listing, left_out, shares
-from ordclust_ray.datasets.stored import FileImages, StoredImages
+from ordclust_ray.datasets.stored import FileImages, StoredImages, WrappedImages
 
 FEW = 5  # codes, that a reason lists one by one
 TRAIN_SHARE = 0.8
@@ -17,7 +17,7 @@ DRAWN_SPLIT = f"No split is published: {TRAIN_SHARE:.0%} train and {1 - TRAIN_SH
 
 
 @dataclass(frozen=True)
-class ChosenImages:
+class ChosenImages(WrappedImages):
     """Some of the images of another store.
 
     Attributes:
@@ -25,18 +25,7 @@ class ChosenImages:
         places: (N,) ascending, instance ids in the store of ours.
     """
 
-    images: StoredImages
     places: NDArray[np.int64]
-
-    @property
-    def images_a_read(self) -> int:
-        """See `StoredImages`."""
-        return self.images.images_a_read
-
-    @property
-    def images_a_task(self) -> int:
-        """See `StoredImages`."""
-        return self.images.images_a_task
 
     def read(self, instance_ids: NDArray[np.int64], sources: Sequence[str]) -> Iterator[bytes]:
         """See `StoredImages`."""

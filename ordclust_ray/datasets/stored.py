@@ -50,6 +50,27 @@ class StoredImages(Protocol):
 
 
 @dataclass(frozen=True)
+class WrappedImages:
+    """What is asked for at once by stores that read from another one.
+
+    Attributes:
+        images: the other store.
+    """
+
+    images: StoredImages
+
+    @property
+    def images_a_read(self) -> int:
+        """See `StoredImages`."""
+        return self.images.images_a_read
+
+    @property
+    def images_a_task(self) -> int:
+        """See `StoredImages`."""
+        return self.images.images_a_task
+
+
+@dataclass(frozen=True)
 class FileImages:
     """Image files, named by their sources.
 

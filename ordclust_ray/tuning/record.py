@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,13 @@ class Recorder(Callback):
 
     def _tracker(self, trial_id: str) -> Tracker:
         name = f"{self.folder.name}-{trial_id}"
-        return Tracker(self.uri, self.experiment, name, self._home(trial_id), self.parent)
+        return _tracker(self.uri, self.experiment, name, self._home(trial_id), self.parent)
+
+
+@lru_cache(maxsize=256)
+def _tracker(uri: str, experiment: str, name: str, folder: Path, parent: str) -> Tracker:
+    """One for all that a trial reports: each asks the store for the experiment."""
+    return Tracker(uri, experiment, name, folder, parent)
 
 
 def reported(result: Mapping[str, Any]) -> dict[str, float]:
