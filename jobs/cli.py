@@ -2,28 +2,48 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import tyro
 
+from ordclust_ray.config import InputError, JobConfig
+
 Config = TypeVar("Config")
+
+
+RECIPE = "--recipe"
+OF_SWEEPS = {"references", "candidates", "credible_mass"}
+"""Settings of a sweep's comparators that their training has no use for."""
 
 
 def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: list[str]) -> tuple[str, Config]:
     """`[RECIPE] [--section.setting value ...]` -> the recipe's name and the whole configuration.
 
+    In the place of a recipe, `--recipe FILE` takes the settings that a sweep found best, where the job has recipes.
+
     A wrong recipe, name, type or value ends the process with status 2 and one line that says what is allowed.
     """
     name, flags = default, arguments
-    if arguments and not arguments[0].startswith("-"):
+    if arguments and arguments[0].partition("=")[0] == RECIPE:
+        file, flags = _recipe_file(arguments)
+        name, given = file.stem, partial(read_recipe, file, type(recipes[default]()))
+        given.__doc__ = f"The settings of {file}."
+        recipes = {**recipes, name: given}
+    elif arguments and not arguments[0].startswith("-"):
         name, flags = arguments[0], arguments[1:]
     if name not in recipes:
         stop(f"there is no recipe {name!r}; it must be one of {', '.join(recipes)}")
-    config = recipes[name]()
+    try:
+        config = recipes[name]()
+    except InputError as error:
+        stop(str(error))
     texts = (f"  {key}: {recipe.__doc__}" for key, recipe in recipes.items())
     description = "Recipes, given first:\n\n" + "\n\n".join(texts) + f"\n\nBelow: the settings of `{name}`."
     if len(recipes) == 1:
@@ -47,6 +67,45 @@ def parse(recipes: Mapping[str, Callable[[], Config]], default: str, arguments: 
     except ValueError as error:
         stop(str(error))
     return name, parsed
+
+
+def _recipe_file(arguments: list[str]) -> tuple[Path, list[str]]:
+    """The file of `--recipe FILE ...` or `--recipe=FILE ...`, and the other arguments."""
+    flag, equals, value = arguments[0].partition("=")
+    rest = arguments[1:]
+    if not equals:
+        value, rest = (rest[0], rest[1:]) if rest else ("", [])
+    if not value:
+        stop(f"{flag} needs a file of settings, best.json of a sweep for one")
+    return Path(value).expanduser(), rest
+
+
+def read_recipe(file: Path, kind: type[Config]) -> Config:
+    """All settings, from a file that a sweep wrote.
+
+    Args:
+        file: JSON, `{"system": ..., "section.setting": value, ...}`; settings that are not there have their defaults.
+        kind: of settings.
+
+    Raises:
+        InputError: no such file, settings of another job, or one that is not known or not allowed.
+    """
+    if not issubclass(kind, JobConfig):
+        raise InputError(f"{RECIPE} is for jobs that train")
+    try:
+        values = json.loads(file.read_text())
+        system = values.pop("system", "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{RECIPE} {file} cannot be read: {error}") from None
+    if system != kind.system:
+        raise InputError(f"{RECIPE} {file} holds settings of {system or 'nothing known'}; this job's are {kind.system}")
+    unknown = sorted(set(values) - set(kind().flat()))
+    if unknown and set(unknown) - OF_SWEEPS:
+        raise InputError(f"{RECIPE} {file}: there is no setting {unknown[0]!r}")
+    try:
+        return kind.from_flat(values)
+    except TypeError as error:  # a text where a number belongs
+        raise InputError(f"{RECIPE} {file} cannot be used: {error}") from None
 
 
 def stop(message: str) -> NoReturn:

@@ -16,19 +16,16 @@ if __name__ == "__main__":
     parse(RECIPES, DEFAULT, sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # before Ray is imported: it reads this once
 
-import numpy as np
 import pandas as pd
 import training
 
 from ordclust_ray.config import DrcConfig
-from ordclust_ray.core.rank_estimator import RankNetworks
-from ordclust_ray.data.decoded import only
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import estimate_ranks
-from ordclust_ray.models import MODEL, build_orid, save_networks
+from ordclust_ray.models import MODEL
 from ordclust_ray.progress import ProgressBar, Watcher
-from ordclust_ray.references import Comparison, add_references, choose_candidates
+from ordclust_ray.references import assigned, save_trained
 from ordclust_ray.reports.drc_figures import run_figures
 from ordclust_ray.reports.drc_table import evaluate, sample_images
 from ordclust_ray.reports.results import Results
@@ -85,24 +82,9 @@ def conclude(config: DrcConfig, prepared: Prepared, trained: Restored, tracker: 
     tracker.missing_epochs(trained.history)
     output = folder / "results"
     output.mkdir(exist_ok=True)
-    assert trained.centroids is not None, "the last checkpoint has centroids, at k = 1 the mean"
-    names = {"cluster": "assignments", "similarity": "similarities", "margin": "margins"}
-    assignments = pd.DataFrame(
-        {name: trained.shards[column].numpy() for name, column in names.items()},
-        index=pd.Index(trained.shards["instance_ids"].numpy(), name="instance_id"),
-    )
-    model = output / MODEL
-    save_networks(model, RankNetworks(build_orid(config, trained.state["orid"])), config, comparator=None)
-    centroids, levels = trained.centroids.numpy(), prepared.rank_levels
-    members = assignments.join(prepared.manifest["rank"])
-    candidates = choose_candidates(members, len(centroids), levels, config.rank.candidates)
-    estimator = add_references(
-        only(prepared.train, np.isin(np.arange(len(prepared.checksums)), candidates)),
-        model,
-        candidates,
-        centroids,
-        Comparison(levels, config.rank.tolerance, config.rank.scale, config.rank),
-    )
+    assignments, model = assigned(trained), output / MODEL
+    estimator = save_trained(model, config, trained, prepared)
+    assert trained.centroids is not None
     estimates = estimate_ranks(prepared.test, model, output / "estimates")
     images = sample_images(prepared)
     results = evaluate(
@@ -110,7 +92,7 @@ def conclude(config: DrcConfig, prepared: Prepared, trained: Restored, tracker: 
         prepared,
         estimates,
         assignments["cluster"],
-        centroids,
+        trained.centroids.numpy(),
         trained.history[-1].get("plain_centroid_affinity"),
         images,
     )

@@ -1,150 +1,201 @@
-"""A search of settings: `python jobs/tune.py SPACE RECIPE [--setting value ...]`; spaces are in tune_spaces/."""
+"""A search of settings: `python jobs/tune.py SPACE [RECIPE] [--setting value ...]`; spaces are in tune_spaces/."""
 
 import gc
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-from cli import parse, stop
-
-from ordclust_ray.config import FeatureTrialConfig, InputError, SearchConfig
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """How to search, and the settings that are not searched."""
-
-    search: Annotated[SearchConfig, tyro.conf.arg(name="")]
-    trial: Annotated[FeatureTrialConfig, tyro.conf.arg(name="")]
-
-
-def features() -> Sweep:
-    """Repulsive clustering of features that are there already. Needs --features."""
-    return Sweep(SearchConfig(), FeatureTrialConfig())
-
-
-RECIPES = {"features": features}
-DEFAULT = "features"
-SPACES = Path(__file__).absolute().parent.parent / "tune_spaces"
-TABLE, BEST = "trials.csv", "best.json"
-
-if __name__ == "__main__":
-    parse(RECIPES, DEFAULT, sys.argv[2:])  # --help, or a mistake, does not wait for the libraries below
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # before Ray is imported: its own table says less than ours
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "0")  # what ended is known, however the driver ends
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+
+from cli import parse, stop
+from sweeping import SYSTEMS, FeatureSweep, RankedSweep, Sweep, TrainedSweep
+
+from ordclust_ray.config import MACHINES, InputError
+from ordclust_ray.tuning.space import Space, read_space, require_settings
+
+SPACES = Path(__file__).absolute().parent.parent / "tune_spaces"
+
+
+def settings_of(arguments: list[str]) -> tuple[Space, str, Sweep]:
+    """`SPACE [RECIPE] [--setting value ...]` -> the space, the recipe's name and all settings."""
+    if not arguments or arguments[0].startswith("-"):
+        known = ", ".join(sorted(file.stem for file in SPACES.glob("*.py")))
+        usage = f"a space comes first: one of {known}, or a file that ends in .py; then perhaps a recipe; SPACE --help"
+        if set(arguments) & {"-h", "--help"}:
+            print(f"{__doc__}\n\n{usage}")
+            sys.exit()
+        stop(usage)
+    try:
+        space = read_space(arguments[0], SPACES, SYSTEMS)
+    except InputError as error:
+        stop(str(error))
+    return space, *parse(*SYSTEMS[space.system], arguments[1:])
+
+
+if __name__ == "__main__":
+    settings_of(sys.argv[1:])  # --help, or a mistake, does not wait for the libraries below
 
 import pandas as pd
+import ray
 
-from ordclust_ray.figures.sweep import metric_by_setting, parallel_coordinates
-from ordclust_ray.files import write_whole
-from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.models import MODEL, describe_model
+from ordclust_ray.preflight import preflight, room_for
+from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, refuse_other_data, start_ray, write_once
+from ordclust_ray.serving import OUTPUTS, input_example
 from ordclust_ray.tracking import Tracker
-from ordclust_ray.tuning.feature_trials import LABELLED, cluster_features, read_features
-from ordclust_ray.tuning.record import ENDED, RECORDS, Recorder
-from ordclust_ray.tuning.space import Space, read_space, require_settings, with_values
-from ordclust_ray.tuning.sweep import TRIALS, planned, run_sweep
+from ordclust_ray.tuning.comparator_trials import ComparatorTrials
+from ordclust_ray.tuning.drc_trials import DrcTrials
+from ordclust_ray.tuning.feature_trials import FeatureTrials, cluster_features, read_features
+from ordclust_ray.tuning.idfd_trials import IdfdTrials
+from ordclust_ray.tuning.placement_groups import Release, register
+from ordclust_ray.tuning.record import FINISHED, Recorder
+from ordclust_ray.tuning.results import BEST, TABLE, best_settings, ranked, read, say, write_figures, write_recipe
+from ordclust_ray.tuning.sweep import Execution, halving, planned, run_sweep
+from ordclust_ray.tuning.trained import TRAINING, Trials, forget_others, last_checkpoint, threads_each, train_trial
 
-NUM_CLUSTERS = "clustering.num_clusters"
-FREE = ("concurrent", "cpus_per_trial", "time_budget")
+FREE = {*MACHINES, "drc", "path", "features"}
+"""Settings that may change while a sweep goes on; that the data are the same is known from them."""
+RESULTS, ALIAS = "results", "best"
+ALMOST_NOTHING = 0.001
+"""CPUs of a trial whose workers reserve their own; Ray Tune takes no less."""
+KINDS: dict[str, Any] = {"drc-orid": DrcTrials, "comparator": ComparatorTrials, "idfd": IdfdTrials}
+"""Trials that train, by the system of a space."""
 
 
 def main(arguments: list[str]) -> None:
-    if not arguments or arguments[0].startswith("-"):
-        known = ", ".join(sorted(file.stem for file in SPACES.glob("*.py")))
-        stop(f"give a space first: one of {known}, or a file that ends in .py; then a recipe: {', '.join(RECIPES)}")
-    recipe, sweep = parse(RECIPES, DEFAULT, arguments[1:])
+    space, recipe, sweep = settings_of(arguments)
     try:
-        sweep.trial.require()
-        space = read_space(arguments[0], SPACES)
-        require_settings(space, sweep.trial)
-        run(recipe, space, sweep)
+        kind = KINDS.get(space.system, FeatureTrials)
+        require_settings(space, sweep.trial, (*kind.METRICS, *kind.LABELLED))
+        run(recipe, space, sweep, planned(space, sweep.search))
     except InputError as error:
         stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted; the same --run.name goes on")
 
 
-def run(recipe: str, space: Space, sweep: Sweep) -> None:
-    """Searches unless that was done, and says what was found."""
+def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
+    """Searches unless that was done, and says what was found; so many trials are planned."""
     name = name_of(sweep.trial.run, f"sweep-{space.name}")
-    settings = kept(sweep.trial) | {"space": space.described(), **asked(sweep.search)}
+    settings = kept(sweep.trial, FREE) | {"space": space.described(), **sweep.asked}
     with opened(sweep.trial.run, name, settings) as (folder, tracker):
-        output = folder / "results"
+        output = folder / RESULTS
         if tracker.finished and (output / TABLE).exists():
             print(f"sweep {name} is finished; its results:")
         else:
-            start_ray()
-            known, labels = read_features(sweep.trial)
-            if space.metric in LABELLED:
-                print(f"note: {space.metric} looks at labels; what is chosen by it is not chosen without them")
-            print(f"{len(known)} rows; {space.metric}, {space.mode}: {space.reason}", flush=True)
+            trials, execution = open_trials(space, sweep)
+            require_labels(space, trials)
+            print(f"{total} trials, by {space.metric} ({space.mode}): {space.reason}", flush=True)
+            refuse_other_data(folder, **trials.data())
             write_once(folder / SETTINGS, settings)
-            with recorded(tracker, {"recipe": recipe, **sweep.trial.flat(), **vars(sweep.search), "space": space.name}):
-                recorder = Recorder(
-                    uri=tracker.uri,
-                    experiment=sweep.trial.run.experiment,
-                    folder=folder,
-                    parent=tracker.run_id,
-                    metric=space.metric,
-                    mode=space.mode,
-                    shown=tuple(space.parameters),
-                    total=planned(space, sweep.search),
-                )
-                data = {"config": sweep.trial, "features": known, "labels": labels}
-                trials = run_sweep(cluster_features, data, space, sweep.search, folder, recorder, sweep.trial.run.seed)
-                require_ended(trials, folder)
-                conclude(trials, space, sweep, tracker, output)
-        say(output, space, tracker, name)
+            with recorded(tracker, {"recipe": recipe, **sweep.trial.flat(), **sweep.asked, "space": space.name}):
+                found, complete = search(space, sweep, trials, execution, folder, tracker, total)
+                conclude(found, space, trials, folder, tracker)
+                if not complete:
+                    say(found, space, trials.METRICS, folder)
+                    raise InputError(f"interrupted; the same command with --run.name {name} goes on")
+        say(read(output), space, KINDS.get(space.system, FeatureTrials).METRICS, folder)
+        print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
 
 
-def asked(search: SearchConfig) -> dict[str, Any]:
-    """What may not change while a sweep goes on."""
-    return {name: value for name, value in vars(search).items() if name not in FREE}
+def open_trials(space: Space, sweep: Sweep) -> tuple[Trials | FeatureTrials, Execution]:
+    """The data, in memory once for all trials, and how trials run on this cluster."""
+    if isinstance(sweep, FeatureSweep):
+        trials = FeatureTrials(sweep.trial, *read_features(sweep.trial))
+        start_ray()
+        return trials, Execution({"cpu": sweep.trial.cpus_per_trial}, sweep.search.concurrent)
+    assert isinstance(sweep, TrainedSweep)
+    training, kind = sweep.trial.training, KINDS[space.system]
+    source = kind.source(sweep.trial)
+    start_ray()
+    lines, use_gpu = preflight(training, sweep.trial.run.storage_path)
+    room = max(1, room_for(training) // training.num_workers)
+    at_once = min(sweep.search.concurrent or room, room)
+    print("\n".join(lines) + f"; {at_once} trial{'s' * (at_once > 1)} at a time", flush=True)
+    threads = threads_each(training, ray.cluster_resources()["CPU"], at_once)
+    config = replace(sweep.trial, training=replace(training, threads_per_worker=threads))
+    validation = {"validation": sweep.validation} if isinstance(sweep, RankedSweep) else {}
+    execution = Execution({"cpu": ALMOST_NOTHING}, at_once, halving(sweep.stopping, training.epochs))
+    return kind.open(config, source, use_gpu, **validation), execution
 
 
-def require_ended(trials: pd.DataFrame, folder: Path) -> None:
-    """Raises InputError where trials were interrupted, which the same command goes on with."""
-    open_ones = [trial for trial in trials.index if not (folder / RECORDS / str(trial) / ENDED).exists()]
-    if open_ones:
+def require_labels(space: Space, trials: Trials | FeatureTrials) -> None:
+    """Warns of a metric that looks at labels; raises InputError where there are none."""
+    if space.metric not in trials.LABELLED:
+        return
+    if not trials.labelled:
         raise InputError(
-            f"interrupted after {len(trials) - len(open_ones)} trials; continue with --run.name {folder.name}"
+            f"METRIC of space {space.name} is {space.metric!r}, which needs known classes, and none is known"
         )
+    print(f"warning: {space.metric} looks at labels; what is chosen by it is not found without them", flush=True)
 
 
-def conclude(trials: pd.DataFrame, space: Space, sweep: Sweep, tracker: Tracker, output: Path) -> None:
-    """Writes all trials, the best settings and the figures into a folder and into MLflow."""
+def search(
+    space: Space,
+    sweep: Sweep,
+    trials: Trials | FeatureTrials,
+    execution: Execution,
+    folder: Path,
+    tracker: Tracker,
+    total: int,
+) -> tuple[pd.DataFrame, bool]:
+    """Tries settings, with a line and a run in MLflow a trial; a row a trial, the best first; whether that is all."""
+    recorder = Recorder(
+        uri=tracker.uri,
+        experiment=sweep.trial.run.experiment,
+        folder=folder,
+        parent=tracker.run_id,
+        metric=space.metric,
+        mode=space.mode,
+        shown=tuple(space.parameters),
+        total=total,
+        time_budget=sweep.search.time_budget,
+    )
+    sweep_of = partial(run_sweep, space=space, search=sweep.search, execution=execution, folder=folder)
+    seed = sweep.trial.run.seed
+    if isinstance(trials, FeatureTrials):
+        found, complete = sweep_of(cluster_features, {"trials": trials}, callbacks=[recorder], seed=seed)
+    else:
+        data = {"trials": trials, "metric": space.metric, "folder": folder}
+        with register():
+            found, complete = sweep_of(train_trial, data, callbacks=[recorder, Release()], seed=seed)
+    recorder.settle(found)
+    return ranked(found, space), complete
+
+
+def conclude(found: pd.DataFrame, space: Space, trials: Trials | FeatureTrials, folder: Path, tracker: Tracker) -> None:
+    """Writes all trials, the best settings, figures, and the best model, into a folder and into MLflow."""
+    output = folder / RESULTS
     output.mkdir(exist_ok=True)
-    ranked = trials.sort_values(space.metric, ascending=space.mode == "min", na_position="last")
-    found = ranked[ranked[space.metric].notna()]
-    if found.empty:
-        raise InputError(f"no trial reported {space.metric}; the first failed with: {trials['error'].iloc[0]}")
-    values = {name: found[name].iloc[0] for name in space.parameters}
-    best = with_values(sweep.trial, values)
-    ranked.to_csv(output / TABLE)
-    write_whole(output / BEST, {"system": best.system, **best.flat()})
-    settings = list(space.parameters)
-    parallel_coordinates(found, settings, space.metric).savefig(output / "parallel_coordinates.png", dpi=120)
-    metric_by_setting(found, settings, space.metric).savefig(output / "metric_by_setting.png", dpi=120)
-    tracker.metrics({f"best.{space.metric}": found[space.metric].iloc[0], "trials": len(trials)})
+    found.to_csv(output / TABLE)
+    known = found[found[space.metric].notna()] if space.metric in found else found[:0]
+    if known.empty:
+        raise InputError(f"no trial reported {space.metric}" + first_error(found))
+    best = best_settings(trials.config, known, space)
+    write_recipe(best, output / BEST)
+    write_figures(known, space, folder, output)
+    trial_id = str(known.index[0])
+    if not isinstance(trials, FeatureTrials) and known["stopped"].iloc[0] == FINISHED:
+        checkpoint, model = last_checkpoint(folder / TRAINING / trial_id), output / MODEL
+        assert checkpoint is not None, "of a trial that was trained to its end"
+        trials.save_model(best, checkpoint, model)
+        kind = describe_model(model)["system"]
+        tracker.model(model, input_example(model), OUTPUTS[kind], best.run.experiment, ALIAS)
+        forget_others(folder, trial_id)
+    tracker.metrics({f"best.{space.metric}": known[space.metric].iloc[0], "trials": len(found)})
+    tracker.tag("best_trial", trial_id)
     tracker.artifacts(output)
 
 
-def say(output: Path, space: Space, tracker: Tracker, name: str) -> None:
-    """The best trials, criteria by k, and where everything is."""
-    trials = pd.read_csv(output / TABLE, index_col="trial")
-    criteria = [column for column in trials if column not in (*space.parameters, "seconds", "error")]
-    print(f"\nbest trials, by {space.metric}:\n{trials[[*space.parameters, *criteria]].head(5).to_string()}")
-    if NUM_CLUSTERS in space.parameters:
-        by_k = trials.groupby(NUM_CLUSTERS)[[space.metric, *(c for c in criteria if c != space.metric)]].first()
-        print(f"\nthe best trial of each k, by {space.metric}; what the criteria say together:\n{by_k.to_string()}")
-    failed = trials["error"].dropna()
-    print(f"\n{len(trials)} trials, {len(failed)} failed")
-    for trial, error in failed.items():
-        print(f"{trial} failed: {error} ({output.parent / TRIALS / str(trial) / 'error.txt'})")
-    print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
+def first_error(found: pd.DataFrame) -> str:
+    """Of the trials, in words; empty where none failed."""
+    errors = found["error"][found["error"] != ""]
+    return f"; the first failed with: {errors.iloc[0]}" if len(errors) else ""
 
 
 if __name__ == "__main__":

@@ -33,11 +33,10 @@ def preflight(training: WorkersConfig, storage: Path) -> tuple[list[str], bool]:
             f"{plan} leave {left:g} for reading data, which needs 1: "
             "lower --training.num-workers or --training.cpus-per-worker"
         )
-    if 0 < gpus < workers:
-        raise InputError(f"{plan}: more workers than GPUs; lower --training.num-workers to {gpus}")
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus_and_gpus = [(own.get("CPU", 0.0), own.get("GPU", 0.0)) for own in machines]
-    room = room_for_workers(cpus_and_gpus, each, use_gpu=gpus > 0)
+    most = gpus * int(1 / training.gpus_per_worker + 1e-9)
+    if gpus > 0 and most < workers:
+        raise InputError(f"{plan}: more workers than GPUs; lower --training.num-workers to {most}")
+    room = room_for(training)
     if room < workers:
         raise InputError(
             f"{plan}: beside a whole CPU for data the machines have room for {room}, as a worker has to fit on one"
@@ -51,18 +50,28 @@ def preflight(training: WorkersConfig, storage: Path) -> tuple[list[str], bool]:
     return lines, gpus > 0
 
 
-def room_for_workers(machines: list[tuple[float, float]], each: float, *, use_gpu: bool) -> int:
+def room_for(training: WorkersConfig) -> int:
+    """How many such workers fit on the cluster beside a CPU for data."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    machines = [(own.get("CPU", 0.0), own.get("GPU", 0.0)) for own in alive]
+    gpus = training.gpus_per_worker if any(gpus for _, gpus in machines) else 0.0
+    return room_for_workers(machines, training.cpus_per_worker, gpus)
+
+
+def room_for_workers(machines: list[tuple[float, float]], cpus_each: float, gpus_each: float = 0.0) -> int:
     """How many workers fit on machines with so many CPUs and GPUs, one CPU of which is kept for data; none is divided.
 
-    >>> room_for_workers([(4, 0), (1, 0), (1, 0)], 2, use_gpu=False)
+    >>> room_for_workers([(4, 0), (1, 0), (1, 0)], 2)
     2
-    >>> room_for_workers([(8, 0), (1, 2)], 1, use_gpu=True)  # the CPU for data is one without a GPU
+    >>> room_for_workers([(8, 0), (1, 2)], 1, 1)  # the CPU for data is one without a GPU
     1
+    >>> room_for_workers([(8, 2)], 1, 0.4)  # two share a GPU, and what is left of both is no third
+    4
     """
 
     def fits(cpus: float, gpus: float) -> int:
-        workers = int(max(cpus, 0) / each + 1e-9)
-        return min(workers, int(gpus)) if use_gpu else workers
+        workers = int(max(cpus, 0) / cpus_each + 1e-9)
+        return min(workers, int(gpus) * int(1 / gpus_each + 1e-9)) if gpus_each else workers
 
     lost = [fits(cpus, gpus) - fits(cpus - 1, gpus) for cpus, gpus in machines if cpus >= 1]
     return sum(fits(cpus, gpus) for cpus, gpus in machines) - min(lost, default=0)

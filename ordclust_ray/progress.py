@@ -42,6 +42,19 @@ class Monitor:
             ray.get(self._board.epoch.remote(record))
 
 
+class Silent(Monitor):
+    """Nobody watches."""
+
+    def __init__(self) -> None:
+        pass
+
+    def step(self, epoch: int, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
+        """Tells nobody."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Tells nobody."""
+
+
 class ProgressBar:
     """A bar in a terminal, plain lines elsewhere: epoch, losses, time left.
 

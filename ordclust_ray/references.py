@@ -10,13 +10,16 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
-from ordclust_ray.config import InputError, ReferencesConfig
+from ordclust_ray.config import DrcConfig, InputError, ReferencesConfig
 from ordclust_ray.core.order import RankScale, similar_levels
 from ordclust_ray.core.rank_estimator import Grouped, RankEstimator, RankNetworks
 from ordclust_ray.core.rank_posterior import level_likelihoods
 from ordclust_ray.core.references import most_typical
+from ordclust_ray.data.decoded import only
+from ordclust_ray.data.prepare import Prepared
 from ordclust_ray.estimation import encode
-from ordclust_ray.models import load_networks, save_estimator
+from ordclust_ray.models import build_orid, load_networks, save_estimator, save_networks
+from ordclust_ray.training.checkpoint import Restored
 
 
 def choose_candidates(
@@ -78,14 +81,14 @@ def build_estimator(
         centroids: (K, G) of the clusters.
         comparison: how ranks are compared.
     """
-    ids, known = torch.from_numpy(candidates), features["instance_id"]
+    ids, known = torch.tensor(candidates), features["instance_id"]
     place = np.searchsorted(known, candidates.clip(min=known[0]))
     tables = (torch.from_numpy(features[name][place]) * (ids >= 0)[..., None] for name in ("compared", "identity"))
     edges = similar_levels(comparison.rank_levels, comparison.tolerance, comparison.scale)
     return RankEstimator(
         networks,
-        torch.from_numpy(centroids),
-        torch.from_numpy(comparison.rank_levels),
+        torch.tensor(centroids),
+        torch.tensor(comparison.rank_levels),
         level_likelihoods(*(torch.from_numpy(edge) for edge in edges)),
         ids,
         *tables,
@@ -126,6 +129,33 @@ def add_references(
     estimator = build_estimator(load_networks(model), candidates, features, centroids, comparison)
     save_estimator(model, estimator, tolerance=comparison.tolerance, scale=comparison.scale)
     return estimator
+
+
+def assigned(trained: Restored) -> pd.DataFrame:
+    """`cluster`, `similarity` and `margin` of a run's training images, by instance_id, from its last checkpoint."""
+    names = {"cluster": "assignments", "similarity": "similarities", "margin": "margins"}
+    return pd.DataFrame(
+        {name: trained.shards[column].numpy() for name, column in names.items()},
+        index=pd.Index(trained.shards["instance_ids"].numpy(), name="instance_id"),
+    )
+
+
+def save_trained(model: Path, config: DrcConfig, trained: Restored, prepared: Prepared) -> RankEstimator:
+    """A run's model, which compares by ORID itself.
+
+    Args:
+        model: folder, made here, readable from every machine.
+        config: of the run.
+        trained: its last checkpoint.
+        prepared: what it was trained on.
+    """
+    assert trained.centroids is not None, "the last checkpoint has centroids, at k = 1 the mean"
+    save_networks(model, RankNetworks(build_orid(config, trained.state["orid"])), config, comparator=None)
+    centroids, levels, rank = trained.centroids.numpy(), prepared.rank_levels, config.rank
+    members = assigned(trained).join(prepared.manifest["rank"])
+    candidates = choose_candidates(members, len(centroids), levels, rank.candidates)
+    images = only(prepared.train, np.isin(np.arange(len(prepared.checksums)), candidates))
+    return add_references(images, model, candidates, centroids, Comparison(levels, rank.tolerance, rank.scale, rank))
 
 
 def list_candidates(

@@ -139,7 +139,7 @@ def refuse_other_data(folder: Path, *, path: str, images: int, fingerprint: str,
     file, now = folder / DATA, {"images": images, "sha256": fingerprint}
     if file.exists() and (earlier := json.loads(file.read_text())) | now != earlier:
         raise InputError(
-            f"run {folder.name!r} was started with other {what} ({earlier['images']} usable images "
+            f"run {folder.name!r} was started with other {what} ({earlier['images']} usable "
             f"then, {images} now); name it differently"
         )
     absolute = path if path == DIGITS else str(Path(path).expanduser().absolute())

@@ -134,14 +134,22 @@ class Tracker:
         with _usable(self.uri):
             self._client.log_artifact(self.run_id, str(file))
 
-    def model(self, folder: Path, example: bytes, outputs: Mapping[str, str | list[str]], registered_name: str) -> int:
+    def model(
+        self,
+        folder: Path,
+        example: bytes,
+        outputs: Mapping[str, str | list[str]],
+        registered_name: str,
+        alias: str = ALIAS,
+    ) -> int:
         """Logs a model's folder as a pyfunc that `ordclust_ray.serving` loads (no pickle), and registers it.
 
         Args:
             folder: of the model.
             example: an encoded image.
             outputs: columns of a prediction and their types; a list holds the type of its members.
-            registered_name: in the model registry; the newest version has the alias "newest".
+            registered_name: in the model registry.
+            alias: of the new version there; the one before loses it.
 
         Returns:
             The version in the registry.
@@ -161,7 +169,7 @@ class Tracker:
                 pip_requirements=[f"{package}=={version(package)}" for package in SERVING_PACKAGES],
             )
             registered = mlflow.register_model(logged.model_uri, registered_name)
-        self._client.set_registered_model_alias(registered_name, ALIAS, registered.version)
+        self._client.set_registered_model_alias(registered_name, alias, registered.version)
         return int(registered.version)
 
     def tag(self, name: str, value: str) -> None:

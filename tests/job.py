@@ -143,3 +143,14 @@ def in_terminal(command: str, env: Mapping[str, str]) -> str:
     text = drawn.decode(errors="replace")
     assert process.wait() == 0, text
     return text
+
+
+def wait_for_cpus(number: float) -> None:
+    """Actors of the tests before end by themselves, a little later."""
+    import ray
+
+    for _ in range(300):
+        if ray.available_resources().get("CPU", 0.0) == number:
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"of {ray.cluster_resources()} only {ray.available_resources()} are free")

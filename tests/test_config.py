@@ -65,6 +65,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "training.learning_rate_halved_every": (1, INFINITE),
     "training.discriminator_learning_rate": (0, INFINITE),
     "training.num_workers": (1, INFINITE),
+    "training.gpus_per_worker": (0.01, 1),
     "training.cpus_per_worker": (0.01, INFINITE),
     "training.threads_per_worker": (0, INFINITE),
     "training.max_failures": (0, INFINITE),

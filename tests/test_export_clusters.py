@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import shutil
-import subprocess
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ClusterRun
+from page import browse, needs_chromium
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -21,7 +21,6 @@ from ordclust_ray.config import ClusterFeaturesConfig, IdfdConfig, KMeansConfig,
 from ordclust_ray.reports.results import Results
 from ordclust_ray.run import kept
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SCRIPT = "<script>alert(1)</script>"
 COLOURS = [(200, 30, 30), (30, 160, 30), (30, 30, 200)]
 
@@ -62,10 +61,10 @@ def test_copies_are_the_most_typical_digits(digits_export: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_page_of_ranked_clusters(digits_export: Path, tmp_path: Path) -> None:
     rows = pd.read_parquet(digits_export / "assignments.parquet")
-    page = browse(digits_export / "index.html", tmp_path, "--dump-dom")
+    page = browse((digits_export / "index.html").as_uri(), tmp_path, "--dump-dom")
     assert "<h1>Clusters of undisturbed</h1>" in page
     for cluster, own in rows.groupby("cluster"):
         assert f"<h2>Cluster {cluster}</h2>\n<p>{len(own):,} images, {len(own) / len(rows):.1%} of all</p>" in page
@@ -86,15 +85,6 @@ def shown(page: str) -> int:
         with Image.open(BytesIO(base64.b64decode(source.removeprefix("data:image/jpeg;base64,")))) as image:
             image.load()
     return len(sources)
-
-
-def browse(page: Path, profile: Path, *flags: str) -> str:
-    """What Chromium says of a page."""
-    quiet = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --hide-scrollbars"
-    line = [str(CHROMIUM), *quiet.split(), *flags, f"--user-data-dir={profile}", page.as_uri()]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture
@@ -122,7 +112,7 @@ def folder_run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_folder_of_images_with_classes(folder_run: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     flags = ["--run", str(folder_run), "--path", str(tmp_path / "now"), "--output", str(output), "--images", "links"]
@@ -133,14 +123,16 @@ def test_folder_of_images_with_classes(folder_run: Path, tmp_path: Path) -> None
     links = sorted((output / "cluster_0").iterdir())
     assert [link.resolve().stem for link in links] == [f"{i:02d}" for i in range(24, -1, -3)]
     assert [link.name[:6] for link in links] == [f"{place:06d}" for place in range(1, 10)]
-    page = browse(output / "index.html", tmp_path / "chromium", "--dump-dom")
+    index = (output / "index.html").as_uri()
+    page = browse(index, tmp_path / "chromium", "--dump-dom")
     assert "&lt;script&gt;alert(1)&lt;-script&gt;" in page
     assert shown(page) == 2 * 29  # all are typical, and all borderline
     assert page.count('class="gone"') == 2
     assert "100% blue" in page
     for width in (1400, 600):
         picture = tmp_path / f"{width}.png"
-        browse(output / "index.html", tmp_path / "chromium", f"--window-size={width},4800", f"--screenshot={picture}")
+        size = f"--window-size={width},4800"
+        browse(index, tmp_path / "chromium", "--hide-scrollbars", size, f"--screenshot={picture}")
         with Image.open(picture) as image:
             pixels = np.asarray(image.convert("RGB")).astype(int)
         for colour, images in zip(COLOURS, (18, 20, 20), strict=True):

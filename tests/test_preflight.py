@@ -1,28 +1,17 @@
 """What would hang is an error in one line, before anything expensive starts."""
 
-import time
 from pathlib import Path
 
+import job
 import pytest
 
 from ordclust_ray.config import InputError, TrainingConfig
 from ordclust_ray.preflight import make_storage, preflight
 
 
-def wait_for_cpus(number: float) -> None:
-    """Actors of the tests before end by themselves, a little later."""
-    import ray
-
-    for _ in range(300):
-        if ray.available_resources().get("CPU", 0.0) == number:
-            return
-        time.sleep(0.1)
-    raise TimeoutError(f"of {ray.cluster_resources()} only {ray.available_resources()} are free")
-
-
 def test_two_lines_say_what_is_used(local_ray: None, tmp_path: Path) -> None:
     make_storage(tmp_path / "runs")
-    wait_for_cpus(4)
+    job.wait_for_cpus(4)
     lines, use_gpu = preflight(TrainingConfig(num_workers=2), tmp_path / "runs")
     assert lines[0] == "4 CPUs, 0 GPUs; 2 workers x 1 CPU leave 2 for data"
     assert lines[1].startswith(f"runs in {tmp_path / 'runs'} (")

@@ -4,11 +4,8 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -16,19 +13,18 @@ from pathlib import Path
 import job
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ClusterRun
 from mlflow import MlflowClient
 from numpy.typing import NDArray
+from page import answer, drawn, needs_chromium, serving
 from PIL import Image
 
 from benchmarks.planted import planted_images
 
 SHORT = " ".join(job.TINY) + " --training.warmup-epochs 1 --training.rounds 1 --training.epochs-per-round 1"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 COFFEE = job.ROOT.parent / "shared" / "data" / "coffee_leaf.parquet"
 
 
@@ -212,25 +208,8 @@ def test_help(home: Path) -> None:
 def mlflow_page(home: Path, default_run: tuple[str, Path]) -> Iterator[str]:
     """The address of the README's `mlflow ui`."""
     line = job.readme("mlflow ui").replace("$HOME", str(home)) + " --port 5197 --workers 1"
-    server = subprocess.Popen(shlex.split(line), cwd=home, env=job.environment(), stderr=subprocess.DEVNULL)
-    try:
-        answer("http://127.0.0.1:5197/")
-        yield "http://127.0.0.1:5197/"
-    finally:
-        for process in [*psutil.Process(server.pid).children(recursive=True), server]:
-            process.kill()
-        server.wait()
-
-
-def answer(address: str) -> str:
-    """The page, once the server is there."""
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(address, timeout=5) as page:
-                return page.read().decode()
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"no answer from {address}")
+    with serving(shlex.split(line), "http://127.0.0.1:5197/", home) as address:
+        yield address
 
 
 def test_mlflow_page_answers(mlflow_page: str) -> None:
@@ -238,7 +217,7 @@ def test_mlflow_page_answers(mlflow_page: str) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_page_of_the_run_shows_settings_metrics_and_figures(
     mlflow_page: str, home: Path, default_run: tuple[str, Path], tmp_path: Path
 ) -> None:
@@ -253,13 +232,3 @@ def test_page_of_the_run_shows_settings_metrics_and_figures(
     for words in (name, "clustering.num_clusters", "centroid_affinity", "reconstruction", mae):
         assert words in overview
     assert "montage.png" in drawn(f"{page}/artifacts", tmp_path)
-
-
-def drawn(page: str, folder: Path) -> str:
-    """What Chromium makes of a page, once its scripts have run."""
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --window-size=1400,1000 --virtual-time-budget=20000 --dump-dom"
-    line = [str(CHROMIUM), *flags.split(), f"--user-data-dir={folder}", page]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -55,7 +55,7 @@ def test_a_collection_while_ray_shuts_down_does_not_fail_the_job() -> None:
 def test_other_data_are_refused(tmp_path: Path) -> None:
     for _ in range(2):  # the same again
         refuse_other_data(tmp_path, path="x", images=101, fingerprint="a", what="images")
-    with pytest.raises(InputError, match=r"other images \(101 usable images then, 101 now\); name it differently"):
+    with pytest.raises(InputError, match=r"other images \(101 usable then, 101 now\); name it differently"):
         refuse_other_data(tmp_path, path="x", images=101, fingerprint="b", what="images")
-    with pytest.raises(InputError, match=r"other images \(101 usable images then, 99 now\)"):
+    with pytest.raises(InputError, match=r"other images \(101 usable then, 99 now\)"):
         refuse_other_data(tmp_path, path="x", images=99, fingerprint="a", what="images")

@@ -16,6 +16,7 @@ from mlflow.entities import Run
 
 SPACE = """
 from ray import tune
+SYSTEM = "features"
 PARAMETERS = {
     "clustering.num_clusters": tune.choice([2, 3, 4]),
     "clustering.repulsion": tune.choice([0.0, 0.1]),
@@ -80,7 +81,7 @@ def test_the_table_grows_and_says_the_best_so_far(swept: str) -> None:
     best = [float(row.rpartition("best ")[2]) for row in lines]
     assert best == sorted(best)
     assert "the best trial of each k, by silhouette; what the criteria say together:" in swept
-    assert "6 trials, 0 failed" in swept
+    assert "6 trials, 0 stopped early, 0 failed" in swept
 
 
 def test_the_record_is_a_run_with_a_run_a_trial_below(swept: str, storage: Path) -> None:
@@ -101,7 +102,7 @@ def test_the_record_is_a_run_with_a_run_a_trial_below(swept: str, storage: Path)
 def test_finished_it_is_read_and_not_repeated(swept: str, storage: Path) -> None:
     again = job.run(*line(storage, "undisturbed"), env=job.environment())
     assert again.startswith("sweep undisturbed is finished; its results:")
-    assert "6 trials, 0 failed" in again
+    assert "6 trials, 0 stopped early, 0 failed" in again
     assert len(runs_of(storage)) == len({run.info.run_name for run in runs_of(storage)})
 
 
@@ -127,12 +128,41 @@ def test_killed_at_half_it_goes_on(swept: str, storage: Path) -> None:
     assert len(names) == len(set(names)) == 6
 
 
+def test_interrupted_it_says_what_is_known_and_goes_on(storage: Path) -> None:
+    slowly = line(storage, "interrupted", "--concurrent", "1", "--seeds", "100")
+    with job.start(*slowly, env=job.environment()) as process:
+        assert process.stdout
+        assert any(row.startswith("trial 2/6") for row in process.stdout)
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.returncode == 2
+    assert "the best trial of each k, by silhouette" in said
+    assert re.search(r"\n[2-5] trials, 0 stopped early, 0 failed(, 1 interrupted)?\n", said)
+    assert said.splitlines()[-1] == "error: interrupted; the same command with --run.name interrupted goes on"
+    assert "Traceback" not in said
+    assert job.status(storage, "interrupted") == "FAILED"
+    assert "6 trials, 0 stopped early, 0 failed" in job.run(*slowly, env=job.environment())
+    assert job.status(storage, "interrupted") == "FINISHED"
+
+
+def test_after_the_time_budget_the_sweep_is_over(storage: Path) -> None:
+    many = ["--algorithm", "random", "--num-trials", "1000", "--time-budget", "6", "--concurrent", "1"]
+    said = job.run(*line(storage, "budget", *many), env=job.environment())
+    trials = pd.read_csv(storage / "budget" / "results" / "trials.csv")
+    assert 1 <= len(trials) < 1000
+    reasons = trials["stopped"].value_counts()
+    assert reasons.get("the time was over", 0) <= 1
+    assert reasons["all of it was done"] >= len(trials) - 1
+    assert "interrupted" not in said
+    assert job.status(storage, "budget") == "FINISHED"
+
+
 def test_a_trial_that_fails_is_recorded_and_the_sweep_goes_on(storage: Path) -> None:
     own = SPACE.replace("[2, 3, 4]", "[5000, 3]").replace("[0.0, 0.1]", "[0.1]")
     (storage / "two.py").write_text(own)
     command = [argument.replace("six.py", "two.py") for argument in line(storage, "failing")]
     said = job.run(*command, env=job.environment())
-    assert "2 trials, 1 failed" in said
+    assert "2 trials, 0 stopped early, 1 failed" in said
     assert "failed: ValueError: n_samples=600 should be >= n_clusters=5000" in said
     assert "Traceback" not in said
     assert json.loads((storage / "failing" / "results" / "best.json").read_text())["clustering.num_clusters"] == 3
@@ -143,17 +173,15 @@ def test_a_trial_that_fails_is_recorded_and_the_sweep_goes_on(storage: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            [],
-            "error: give a space first: one of drc, groups, idfd, or a file that ends in .py; then a recipe: features",
-        ),
-        (
-            ["nosuch", "features", "--features", "f.npy"],
-            "there is no space 'nosuch'; it must be one of drc, groups, idfd",
-        ),
-        (["drc", "features", "--features", "f.npy"], "space drc: there is no setting 'rank.tolerance'"),
-        (["groups", "features"], "--features is missing; it must be a Parquet or a .npy file"),
+        ([], "error: a space comes first: one of drc, groups, idfd, rank, or a file that ends in .py; then perhaps"),
+        (["nosuch"], "there is no space 'nosuch'; it must be one of drc, groups, idfd, rank, or a file"),
+        (["groups", "digits"], "there is no recipe 'digits'; it must be one of features"),
+        (["groups"], "--features is missing; it must be a Parquet or a .npy file"),
         (["groups", "features", "--num-trials", "0"], "--num-trials is 0; it must be at least 1"),
+        (["drc", "--algorithm", "grid"], "--algorithm grid needs tune.choice for every setting; 'rank.tolerance' is"),
+        (["drc", "--reduction-factor", "1"], "--reduction-factor is 1; it must be at least 1.5"),
+        (["idfd", "small", "--validation-fraction", "0.5"], "--validation-fraction"),
+        (["rank"], "--drc is missing; it must be the folder, the name or the MLflow run id of a finished run"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

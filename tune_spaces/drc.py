@@ -2,6 +2,7 @@
 
 from ray import tune
 
+SYSTEM = "drc-orid"
 PARAMETERS = {
     "clustering.num_clusters": tune.choice([1, 2, 3, 4, 6]),
     "clustering.repulsion": tune.choice([0.0, 0.05, 0.1, 0.2]),

@@ -2,6 +2,7 @@
 
 from ray import tune
 
+SYSTEM = "features"
 PARAMETERS = {
     "clustering.num_clusters": tune.choice([2, 3, 4, 5, 6, 8]),
     "clustering.repulsion": tune.choice([0.0, 0.05, 0.1, 0.2]),

@@ -2,6 +2,7 @@
 
 from ray import tune
 
+SYSTEM = "idfd"
 PARAMETERS = {
     "loss.variant": tune.choice(["id-tuned", "idfo", "idfd"]),
     "loss.instance_temperature": tune.loguniform(0.07, 10.0),

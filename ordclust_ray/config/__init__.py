@@ -42,7 +42,13 @@ from ordclust_ray.config.idfd import (
 )
 from ordclust_ray.config.prepare import PrepareConfig
 from ordclust_ray.config.reproduce import ReproduceConfig
-from ordclust_ray.config.tune import FeatureTrialConfig, SearchConfig
+from ordclust_ray.config.tune import (
+    ComparatorTrialConfig,
+    FeatureTrialConfig,
+    SearchConfig,
+    StoppingConfig,
+    ValidationConfig,
+)
 
 __all__ = [
     "DIGITS",
@@ -55,6 +61,7 @@ __all__ = [
     "ComparatorConfig",
     "ComparatorNetworkConfig",
     "ComparatorTrainingConfig",
+    "ComparatorTrialConfig",
     "ComparedRankConfig",
     "DataConfig",
     "DrcConfig",
@@ -79,8 +86,10 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "SelectConfig",
+    "StoppingConfig",
     "TrainingConfig",
     "UnlabelledConfig",
+    "ValidationConfig",
     "WorkersConfig",
     "check",
 ]

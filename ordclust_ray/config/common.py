@@ -71,9 +71,11 @@ class WorkersConfig:
     compile: bool = False
     """torch.compile the networks, for GPUs."""
     num_workers: int = 1
-    """Training processes; with GPUs, one GPU each. Each trains on its own share of the images."""
+    """Training processes. Each trains on its own share of the images."""
     cpus_per_worker: float = 1.0
     """CPUs that a worker reserves; at least one CPU of the cluster must be left for reading data."""
+    gpus_per_worker: float = 1.0
+    """GPUs that a worker reserves, on machines that have some: 1, or a share of one where several runs use it."""
     threads_per_worker: int = 0
     """Threads of a worker's arithmetic. 0: the machine's cores, shared by the workers on it."""
     max_failures: int = 3
@@ -83,6 +85,7 @@ class WorkersConfig:
         check("training.batch-size", self.batch_size, 2)
         check("training.num-workers", self.num_workers, 1)
         check("training.cpus-per-worker", self.cpus_per_worker, 0.01)
+        check("training.gpus-per-worker", self.gpus_per_worker, 0.01, 1)
         check("training.threads-per-worker", self.threads_per_worker, 0)
         check("training.max-failures", self.max_failures, 0)
         if self.batch_size < 2 * self.num_workers:
@@ -91,7 +94,10 @@ class WorkersConfig:
             )
 
 
-MACHINES = {f"training.{name}" for name in ("max_failures", "num_workers", "cpus_per_worker", "threads_per_worker")}
+MACHINES = {
+    f"training.{name}"
+    for name in ("max_failures", "num_workers", "cpus_per_worker", "gpus_per_worker", "threads_per_worker")
+}
 """Settings that may change while a run goes on: results then differ as those of two seeds do."""
 
 

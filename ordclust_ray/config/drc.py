@@ -188,6 +188,11 @@ class TrainingConfig(WorkersConfig):
         """Epochs of the whole run."""
         return self.warmup_epochs + self.rounds * self.epochs_per_round
 
+    def ends_round(self, epochs: int) -> bool:
+        """Whether a clustering follows after that many epochs."""
+        tuned = epochs - self.warmup_epochs
+        return tuned >= 0 and tuned % self.epochs_per_round == 0
+
     def __post_init__(self) -> None:
         check("training.warmup-epochs", self.warmup_epochs, 1)
         check("training.rounds", self.rounds, 0)

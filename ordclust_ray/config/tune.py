@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ordclust_ray.config.common import InputError, JobConfig, RunConfig, check
-from ordclust_ray.config.drc import ClusteringConfig
+from ordclust_ray.config.comparator import ComparatorConfig
+from ordclust_ray.config.drc import ClusteringConfig, ReferencesConfig
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,47 @@ class SearchConfig:
     """Seconds after which no trial begins or goes on. 0: no limit."""
     concurrent: int = 0
     """Trials at a time. 0: as many as the cluster's resources allow."""
-    cpus_per_trial: float = 1.0
-    """CPUs that a trial reserves, and threads that it uses."""
 
     def __post_init__(self) -> None:
         check("num-trials", self.num_trials, 1)
         check("time-budget", self.time_budget, 0)
         check("concurrent", self.concurrent, 0)
-        check("cpus-per-trial", self.cpus_per_trial, 0.01)
+
+
+@dataclass(frozen=True)
+class StoppingConfig:
+    """When a trial that trains is stopped early."""
+
+    scheduler: Literal["asha", "none"] = "asha"
+    """asha: asynchronous successive halving (Li et al., 2020), trials that are worse than most others after as many
+    epochs are stopped. none: all are trained to their end."""
+    grace_epochs: int = 0
+    """Epochs before the first such comparison. 0: a quarter of those of the recipe."""
+    reduction_factor: float = 3.0
+    """One trial in so many goes on after a comparison; the next one comes after so many times the epochs."""
+
+    def __post_init__(self) -> None:
+        check("grace-epochs", self.grace_epochs, 0)
+        check("reduction-factor", self.reduction_factor, 1.5)
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """The images that trials are judged by. They are taken from the training images; held-out ones are never seen."""
+
+    validation_fraction: float = 0.2
+    """Share of the training images of every rank."""
+    validation_images: int = 10_000
+    """At most so many."""
+
+    def __post_init__(self) -> None:
+        check("validation-fraction", self.validation_fraction, 0.01, 0.9)
+        check("validation-images", self.validation_images, 1)
+
+
+@dataclass(frozen=True)
+class ComparatorTrialConfig(ReferencesConfig, ComparatorConfig):
+    """The stronger comparator and the references that it compares with, as a sweep tries them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,8 @@ class FeatureTrialConfig(JobConfig):
     seeds: int = 2
     """Clusterings of each trial, from different starts; the best objective counts, and stability is how well they agree
     (mean adjusted Rand index)."""
+    cpus_per_trial: float = 1.0
+    """CPUs that a trial reserves."""
     sample: int = 2_000
     """Rows that silhouette and nearest neighbours are computed for."""
     clustering: ClusteringConfig = field(default_factory=ClusteringConfig)
@@ -58,4 +94,5 @@ class FeatureTrialConfig(JobConfig):
 
     def __post_init__(self) -> None:
         check("seeds", self.seeds, 1)
+        check("cpus-per-trial", self.cpus_per_trial, 0.01)
         check("sample", self.sample, 2)

@@ -223,6 +223,12 @@ class RankEstimator(nn.Module):
             probabilities.argmax(dim=3),
         )
 
+    @torch.inference_mode()
+    def map_ranks(self, x: Encoded, batch_size: int = 64) -> Float64[Tensor, "B"]:
+        """The MAP estimates (33) alone, from features; so many images at a time are compared with all levels."""
+        batches = zip(*(part.split(batch_size) for part in x), strict=True)
+        return torch.cat([self.estimate_encoded(Encoded(*batch)).ranks for batch in batches])
+
     def _nearest_clusters(self, x: Encoded) -> tuple[Int64[Tensor, "B"], Float[Tensor, "B"], Float[Tensor, "B"]]:
         """The NN rule (9); a cluster without references is passed over."""
         known = (self.reference_ids >= 0).flatten(1).any(dim=1)

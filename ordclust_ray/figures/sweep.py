@@ -1,6 +1,6 @@
-"""Figures of a sweep: its trials as lines over all settings, and the metric over each setting."""
+"""Figures of a sweep: its trials as lines over all settings, the metric over each setting, and over epochs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,42 @@ def metric_by_setting(trials: pd.DataFrame, settings: Sequence[str], metric: str
         axes.set_xlabel(name)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(metric)
+    return figure
+
+
+def metric_over_epochs(curves: Mapping[str, pd.Series], whole: Collection[str], metric: str) -> Figure:
+    """A line a trial: the best one, those that were trained to their end, and those that were stopped early.
+
+    Args:
+        curves: the metric by epoch of each trial, the best trial first.
+        whole: trials that were trained to their end.
+        metric: what is drawn.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    styles = {
+        "the best": ("tab:red", 2.2, 3),
+        "trained to the end": ("tab:blue", 1.2, 2),
+        "stopped early": ("0.7", 1.2, 1),
+    }
+    named: set[str] = set()
+    for number, (trial, curve) in enumerate(curves.items()):
+        name = "the best" if number == 0 else "trained to the end" if trial in whole else "stopped early"
+        colour, width, order = styles[name]
+        label = f"_{trial}" if name in named else name
+        axes.plot(
+            curve.index.to_numpy(),
+            curve.to_numpy(),
+            marker=".",
+            color=colour,
+            linewidth=width,
+            zorder=order,
+            label=label,
+        )
+        named.add(name)
+    axes.set(xlabel="epoch", ylabel=metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

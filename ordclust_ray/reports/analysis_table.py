@@ -17,15 +17,13 @@ from ordclust_ray.config import ClusteringConfig, DrcConfig
 from ordclust_ray.core.metrics import contingency, normalized_mutual_information
 from ordclust_ray.core.networks import Comparator, Orid
 from ordclust_ray.core.random_keys import random_keys
-from ordclust_ray.core.rank_estimator import Encoded, Grouped, RankEstimator, RankNetworks
+from ordclust_ray.core.rank_estimator import Encoded, Grouped, RankNetworks
 from ordclust_ray.figures.drc import feature_map, rank_histograms
 from ordclust_ray.references import Comparison, build_estimator, choose_candidates
 from ordclust_ray.reports.drc_figures import MAP_POINTS
 from ordclust_ray.reports.results import rank_measures
 from ordclust_ray.training.comparator_heads import Instances, order_accuracy, train_head
 
-BATCH = 64
-"""Images whose ranks are estimated at a time: each is compared with a reference of every rank."""
 THIS, PLAIN = "this run", "alpha0"
 KINDS: tuple[Grouped, ...] = ("order", "whole", "identity")
 ACCURACY = "held-out accuracy"
@@ -163,14 +161,7 @@ def estimate_within(
     comparison = Comparison(levels, rank.tolerance, rank.scale, rank, by)
     known = {"instance_id": train.instance_ids, **features}
     estimator = build_estimator(networks, candidates, known, centroids, comparison)
-    return map_ranks(estimator, test)
-
-
-@torch.inference_mode()
-def map_ranks(estimator: RankEstimator, images: Sample) -> NDArray[np.float64]:
-    """(N,) MAP estimates."""
-    batches = zip(*(part.split(BATCH) for part in images.encoded), strict=True)
-    return torch.cat([estimator.estimate_encoded(Encoded(*batch)).ranks for batch in batches]).numpy()
+    return estimator.map_ranks(test.encoded).numpy()
 
 
 def feature_measures(train: Sample, test: Sample, run: DrcConfig, **schedule: int) -> dict[str, dict[str, float]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ordclust_ray.config import ImagesConfig, ReproduceConfig
-from ordclust_ray.data.decoded import broken_images, decoded_stream, require_few_broken, sort_keys
+from ordclust_ray.data.decoded import broken_images, collected, decoded_stream, require_few_broken, sort_keys
 from ordclust_ray.data.prepare import divide, open_checked
 from ordclust_ray.data.readers import Source
 from ordclust_ray.data.unlabelled import open_unlabelled, wanted_images
@@ -43,10 +43,8 @@ class Pixels:
             TooManyBrokenError: more than `max_broken_fraction`.
         """
         stream = decoded_stream(source, {"image": size}, config.max_pixels, chosen)
-        batches = list(stream.iter_batches(batch_size=None, batch_format="numpy"))
-        ids, errors, images = (
-            np.concatenate([batch[name] for batch in batches]) for name in ("instance_id", "error", "image")
-        )
+        rows = collected(stream)
+        ids, errors, images = (rows[name] for name in ("instance_id", "error", "image"))
         wrong = errors != ""
         broken = broken_images(pd.DataFrame({"instance_id": ids[wrong], "error": errors[wrong]}), source.manifest)
         require_few_broken(broken, len(ids), config)

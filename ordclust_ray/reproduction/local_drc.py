@@ -151,7 +151,7 @@ class LocalDrc:
             centroids,
             Comparison(levels, rank.tolerance, rank.scale, rank),
         )
-        found = rank_measures(analysis.map_ranks(estimator, test), test.ranks, rank.cumulative_score_at)
+        found = rank_measures(estimator.map_ranks(test.encoded).numpy(), test.ranks, rank.cumulative_score_at)
         return of_ranks(found, rank.cumulative_score_at) | cluster_measures(clusters, self._divided.manifest, centroids)
 
     def feature_measures(self, epochs: int) -> dict[str, float]:

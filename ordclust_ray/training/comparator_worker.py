@@ -14,7 +14,7 @@ from ordclust_ray.progress import Monitor
 from ordclust_ray.training.checkpoint import restore_training, save_training
 from ordclust_ray.training.comparator import ComparatorRun, ComparatorTrainer
 from ordclust_ray.training.drc_orid import Problem
-from ordclust_ray.training.epochs import DivergedError, ignore_step
+from ordclust_ray.training.epochs import DivergedError, Measure, ask_nothing, ignore_step
 from ordclust_ray.training.shard_data import ShardData
 from ordclust_ray.training.worker import begin, distributed
 
@@ -29,6 +29,7 @@ class ComparatorJob:
         pool_images: the most images that a worker holds at a time.
         start: reference to the weights that training starts from.
         monitor: is told of progress and of each epoch's record.
+        measure: what else belongs into the record.
     """
 
     config: ComparatorConfig
@@ -36,6 +37,7 @@ class ComparatorJob:
     pool_images: int
     start: ray.ObjectRef
     monitor: Monitor
+    measure: Measure = ask_nothing
 
 
 class ClusteredShard(ShardData):
@@ -69,6 +71,7 @@ def train_comparator(loop_config: dict[str, ComparatorJob]) -> str:
             model.run_epoch()
         except DivergedError as error:
             return str(error)
+        model.history[-1] |= job.measure(model)
         _report(model, job.monitor)
     return ""
 
@@ -93,11 +96,10 @@ def _start(job: ComparatorJob) -> ComparatorRun:
 
 def _report(model: ComparatorRun, monitor: Monitor) -> None:
     """Checkpoints the epoch, a barrier over all workers; they all have the same network, and the first writes it."""
-    epoch = {"epoch": len(model.history)}
     if ray.train.get_context().get_world_rank() > 0:
-        ray.train.report(epoch)
+        ray.train.report(model.history[-1])
         return
     with tempfile.TemporaryDirectory() as name:
         save_training(Path(name), model.trainer.state_dict(), model.history, centroids=None)
-        ray.train.report(epoch, checkpoint=ray.train.Checkpoint.from_directory(name))
+        ray.train.report(model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))
     monitor.epoch(model.history[-1])

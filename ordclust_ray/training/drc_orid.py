@@ -16,7 +16,12 @@ from torch import Tensor
 
 from ordclust_ray.clustering.collective import CollectiveEngine
 from ordclust_ray.config import DrcConfig, RankConfig
-from ordclust_ray.core.metrics import centroid_affinity, contingency, normalized_mutual_information
+from ordclust_ray.core.metrics import (
+    adjusted_rand_index,
+    centroid_affinity,
+    contingency,
+    normalized_mutual_information,
+)
 from ordclust_ray.core.order import similar_levels
 from ordclust_ray.core.orid_losses import METRICS
 from ordclust_ray.core.references import own_and_margin
@@ -165,15 +170,10 @@ class DrcOrid:
         record |= dict(zip(METRICS, means.tolist(), strict=True))
         seconds = time.perf_counter() - started
         record |= {"seconds": seconds, "pairs_per_second": self.problem.num_train / seconds}
-        if self._round_ends(epoch):
+        if self.config.clustering.num_clusters > 1 and self.config.training.ends_round(epoch + 1):
             record |= self.cluster(epoch)
         self.history.append(record)
         return record
-
-    def _round_ends(self, epoch: int) -> bool:
-        schedule = self.config.training
-        tuned = epoch + 1 - schedule.warmup_epochs
-        return self.config.clustering.num_clusters > 1 and tuned >= 0 and tuned % schedule.epochs_per_round == 0
 
     def _steps(self, generator: torch.Generator) -> Iterator[Tensor]:
         centroids = None if self.centroids is None else self.centroids.float()
@@ -203,7 +203,7 @@ class DrcOrid:
         repulsion, before = settings.repulsion_after(epoch + 1), self.assignments
         engine = self._engine(self.features()[1])
         if self.centroids is None:
-            start, before = self._kmeans_start(engine), torch.full_like(before, -1)
+            start, before = self._kmeans_start(engine, self.config.run.seed), torch.full_like(before, -1)
         else:
             sums = engine.add("sums", settings.num_clusters).sums
             start = centroid_rule(sums, self.centroids.cpu().numpy(), repulsion)
@@ -228,10 +228,9 @@ class DrcOrid:
         shard = Shard(identity_features, ids, assignments, threads=torch.get_num_threads())
         return CollectiveEngine(shard, self.trainer.device)
 
-    def _kmeans_start(self, engine: CollectiveEngine) -> NDArray[np.float64]:
+    def _kmeans_start(self, engine: CollectiveEngine, seed: int) -> NDArray[np.float64]:
         """The same in every process, whatever its libraries round."""
-        start = kmeans_on_sample(engine, self.config.clustering.num_clusters, self.config.run.seed)
-        return all_gather(start)[0]
+        return all_gather(kmeans_on_sample(engine, self.config.clustering.num_clusters, seed))[0]
 
     def _clustered(
         self, engine: CollectiveEngine, start: NDArray[np.float64], *, repulsion: float, fraction: float
@@ -263,12 +262,39 @@ class DrcOrid:
         With clusters the last record gets `plain_centroid_affinity`, that of spherical k-means on the same features.
         """
         _, identity = self.features()
-        if self.centroids is None:
-            mean = all_reduce_sum(identity.double().sum(dim=0, keepdim=True))
-            self.centroids = torch.nn.functional.normalize(mean, dim=1)
-        else:
+        if self.centroids is not None:
             engine = self._engine(identity)
-            plain = self._clustered(engine, self._kmeans_start(engine), repulsion=0.0, fraction=0.0)
+            start = self._kmeans_start(engine, self.config.run.seed)
+            plain = self._clustered(engine, start, repulsion=0.0, fraction=0.0)
             self.history[-1]["plain_centroid_affinity"] = centroid_affinity(plain.centroids)
+        self.centroids = self.centroids_of(identity)
         similarities, margins = own_and_margin(identity, self.centroids.float(), self.assignments)
         return {"similarities": similarities, "margins": margins}
+
+    def centroids_of(self, identity: Tensor) -> Tensor:
+        """The centroids (K, D); where there are no clusters, the mean direction of all instances.
+
+        Args:
+            identity: (N, D) identity features of the share.
+        """
+        if self.centroids is not None:
+            return self.centroids
+        mean = all_reduce_sum(identity.double().sum(dim=0, keepdim=True))
+        return torch.nn.functional.normalize(mean, dim=1)
+
+    def stability(self, identity: Tensor, seed: int) -> float:
+        """How well the clusters agree with those from another start: adjusted Rand index; NaN without clusters.
+
+        Args:
+            identity: (N, D) identity features of the share, which the clusters were made of.
+            seed: of the start.
+        """
+        k, settings = self.config.clustering.num_clusters, self.config.clustering
+        if self.centroids is None:
+            return float("nan")
+        engine = self._engine(identity)
+        repulsion = settings.repulsion_after(len(self.history))
+        start = self._kmeans_start(engine, seed)
+        self._clustered(engine, start, repulsion=repulsion, fraction=settings.min_cluster_fraction)
+        table = contingency(self.assignments.cpu().numpy(), engine.shard.assignments.astype(np.int64), k, k)
+        return adjusted_rand_index(np.sum(all_gather(table), axis=0))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,12 +43,19 @@ def steps_a_pool(num_bases: int, batch_size: int) -> int:
     return max(1, min(-(-num_bases // batch_size), num_bases // 2))
 
 
+Measure = Callable[[Any], dict[str, float]]
+"""What somebody wants to know of the model after an epoch, asked in every process: numbers for the epoch's record."""
 OnStep = Callable[[int, int, int, Mapping[str, Tensor]], None]
 """Is told of a step: the epoch from 0, the step from 1, steps an epoch, the step's losses."""
 
 
 def ignore_step(epoch: int, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
     """Tells nobody."""
+
+
+def ask_nothing(model: Any) -> dict[str, float]:
+    """Wants to know nothing."""
+    return {}
 
 
 def begin_epoch(seed: int, epoch: int, device: torch.device) -> torch.Generator:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ray.train import (
     LoggingConfig,
     ScalingConfig,
     TrainingFailedError,
+    UserCallback,
 )
 from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchTrainer
@@ -39,6 +40,7 @@ def fit(
     epochs: int,
     run: RunConfig,
     use_gpu: bool,
+    callbacks: Sequence[UserCallback] = (),
 ) -> Path:
     """Trains, or goes on training, until all epochs are done.
 
@@ -50,7 +52,8 @@ def fit(
         training: the workers.
         epochs: of the whole run.
         run: where checkpoints go.
-        use_gpu: whether each worker has a GPU.
+        use_gpu: whether the workers train on GPUs.
+        callbacks: are told of each report.
 
     Returns:
         The folder of the last checkpoint.
@@ -67,7 +70,7 @@ def fit(
         scaling_config=ScalingConfig(
             num_workers=training.num_workers,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": training.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+            resources_per_worker=resources_of(training, use_gpu=use_gpu),
         ),
         run_config=TrainRunConfig(
             name=name,
@@ -75,6 +78,7 @@ def fit(
             failure_config=FailureConfig(max_failures=training.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="WARNING"),
+            callbacks=list(callbacks),
         ),
     )
     try:
@@ -90,6 +94,11 @@ def fit(
     if checkpoint is None or len(json.loads((Path(checkpoint.path) / HISTORY).read_text())) < epochs:
         raise TrainingStopped("training stopped before its last epoch")
     return Path(checkpoint.path)
+
+
+def resources_of(training: WorkersConfig, *, use_gpu: bool) -> dict[str, float]:
+    """What each worker reserves."""
+    return {"CPU": training.cpus_per_worker} | ({"GPU": training.gpus_per_worker} if use_gpu else {})
 
 
 @contextlib.contextmanager

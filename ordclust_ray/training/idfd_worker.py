@@ -11,7 +11,7 @@ import torch
 from ordclust_ray.config import IdfdConfig
 from ordclust_ray.progress import Monitor
 from ordclust_ray.training.checkpoint import load_bank, restore_training, save_bank, save_training
-from ordclust_ray.training.epochs import DivergedError, ignore_step
+from ordclust_ray.training.epochs import DivergedError, Measure, ask_nothing, ignore_step
 from ordclust_ray.training.idfd import IdfdTrainer
 from ordclust_ray.training.idfd_run import Idfd
 from ordclust_ray.training.shard_data import ShardData
@@ -28,6 +28,7 @@ class IdfdJob:
         num_clusters: k.
         labels: reference to the (n,) classes of the bank's rows, -1 where unknown; only for reports.
         monitor: is told of progress and of each epoch's record.
+        measure: what else belongs into the record.
     """
 
     config: IdfdConfig
@@ -35,6 +36,7 @@ class IdfdJob:
     num_clusters: int
     labels: ray.ObjectRef
     monitor: Monitor
+    measure: Measure = ask_nothing
 
 
 class IdfdShard(ShardData):
@@ -59,6 +61,7 @@ def train_idfd(loop_config: dict[str, IdfdJob]) -> str:
             model.run_epoch()
         except DivergedError as error:
             return str(error)
+        model.history[-1] |= job.measure(model)
         if done == training.epochs or done % training.checkpoint_every == 0:
             _report(model)
         if ray.train.get_context().get_world_rank() == 0:
@@ -94,4 +97,4 @@ def _report(model: Idfd) -> None:
         if ray.train.get_context().get_world_rank() == 0:
             centroids = None if clusters is None else torch.from_numpy(clusters.centroids)
             save_training(folder, model.trainer.state_dict(), model.history, centroids)
-        ray.train.report({"epoch": len(model.history)}, checkpoint=ray.train.Checkpoint.from_directory(name))
+        ray.train.report(model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))

@@ -10,7 +10,7 @@ from ordclust_ray.config import DrcConfig
 from ordclust_ray.progress import Monitor
 from ordclust_ray.training.checkpoint import restore, save_shard, save_training
 from ordclust_ray.training.drc_orid import DrcOrid, Problem
-from ordclust_ray.training.epochs import DivergedError, ignore_step
+from ordclust_ray.training.epochs import DivergedError, Measure, ask_nothing, ignore_step
 from ordclust_ray.training.orid import OridTrainer
 from ordclust_ray.training.shard_data import RankedShardData
 from ordclust_ray.training.worker import begin, distributed
@@ -24,11 +24,13 @@ class TrainJob:
         config: the run's settings.
         problem: what the driver knows of the training set.
         monitor: is told of progress and of each epoch's record.
+        measure: what else belongs into the record.
     """
 
     config: DrcConfig
     problem: Problem
     monitor: Monitor
+    measure: Measure = ask_nothing
 
 
 def train_orid(loop_config: dict[str, TrainJob]) -> str:
@@ -44,6 +46,7 @@ def train_orid(loop_config: dict[str, TrainJob]) -> str:
             model.run_epoch()
         except DivergedError as error:
             return str(error)
+        model.history[-1] |= job.measure(model)
         _report(model, job.monitor, final=len(model.history) == epochs)
     return ""
 
@@ -78,6 +81,6 @@ def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:
         save_shard(folder, rank, columns)
         if rank == 0:
             save_training(folder, model.trainer.state_dict(), model.history, model.centroids)
-        ray.train.report({"epoch": len(model.history)}, checkpoint=ray.train.Checkpoint.from_directory(name))
+        ray.train.report(model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))
     if rank == 0:
         monitor.epoch(model.history[-1])

@@ -1,9 +1,11 @@
 """Trials that cluster features: arrays in, criteria out. The features lie in the object store once for all of them."""
 
+import hashlib
 import warnings
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,40 @@ from ordclust_ray.config import FeatureTrialConfig, InputError
 from ordclust_ray.core.metrics import adjusted_rand_index, centroid_affinity, contingency
 from ordclust_ray.tuning.space import with_values
 
-LABELLED = ("acc", "nmi", "ari")
-"""Metrics that look at known classes."""
+
+@dataclass(frozen=True)
+class FeatureTrials:
+    """What all trials have in common.
+
+    Attributes:
+        config: settings of all trials.
+        features: (N, D) unit features.
+        labels: (N,) classes, -1 where none is known.
+    """
+
+    METRICS: ClassVar[tuple[str, ...]] = (
+        "silhouette",
+        "nearest_same_cluster",
+        "stability",
+        "CA",
+        "objective",
+        "smallest",
+    )
+    LABELLED: ClassVar[tuple[str, ...]] = ("acc", "nmi", "ari")
+    config: FeatureTrialConfig
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether classes are known."""
+        return bool((self.labels >= 0).any())
+
+    def data(self) -> dict[str, Any]:
+        """For `run.refuse_other_data`."""
+        found = hashlib.sha256(self.features.data)
+        rows = len(self.features)
+        return {"path": self.config.features, "images": rows, "fingerprint": found.hexdigest(), "what": "features"}
 
 
 def read_features(config: FeatureTrialConfig) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -28,6 +62,7 @@ def read_features(config: FeatureTrialConfig) -> tuple[NDArray[np.float32], NDAr
     Raises:
         InputError: a file that cannot be read, or a row that is zero or not finite.
     """
+    config.require()
     columns = [config.label_column] if config.label_column else []
     try:
         parts = file_parts(str(Path(config.features).expanduser().absolute()), config.column, 1, columns)
@@ -46,18 +81,14 @@ def read_features(config: FeatureTrialConfig) -> tuple[NDArray[np.float32], NDAr
     return rows / lengths, labels
 
 
-def cluster_features(
-    values: dict[str, Any], config: FeatureTrialConfig, features: NDArray[np.float32], labels: NDArray[np.int64]
-) -> None:
+def cluster_features(values: dict[str, Any], trials: FeatureTrials) -> None:
     """A trial: clusters with these settings, and reports `criteria` once.
 
     Args:
         values: settings by dotted name, from the space.
-        config: all others.
-        features: (N, D) unit features.
-        labels: (N,) classes, -1 where none is known.
+        trials: data and the other settings.
     """
-    tune.report(criteria(with_values(config, values), features, labels))
+    tune.report(criteria(with_values(trials.config, values), trials.features, trials.labels))
 
 
 def criteria(config: FeatureTrialConfig, features: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any]:

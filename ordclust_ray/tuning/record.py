@@ -1,7 +1,9 @@
 """What becomes of each trial: a line for people, with the best so far, and a nested run in MLflow."""
 
+import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite, nan
 from pathlib import Path
@@ -24,10 +26,11 @@ OWN = {
     "pid",
 }
 """Numbers that Ray Tune adds to every report."""
-RECORDS, ENDED = "records", "ended.json"
-"""A folder a trial in that of the sweep; a file in it says that it ended."""
-STEP, STOPPED, DONE = "training_iteration", "stopped", "done"
-FINISHED, EARLY, FAILED = "all of it was done", "stopped early, as others were better", "failed"
+RECORDS, ENDED, REPORTS = "records", "ended.json", "reports.jsonl"
+"""A folder a trial in that of the sweep; a file in it says that it ended and why, another holds its reports."""
+EPOCH, STEP, STOPPED, DONE = "epoch", "training_iteration", "stopped", "done"
+FINISHED, FAILED = "all of it was done", "failed"
+EARLY, OVER, INTERRUPTED = "stopped early, as others were better", "the time was over", "interrupted"
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Recorder(Callback):
         mode: "min" or "max".
         shown: settings in the line of a trial, by dotted name.
         total: number of trials that are planned.
+        time_budget: of the sweep, in seconds; 0: none.
     """
 
     uri: str
@@ -53,6 +57,14 @@ class Recorder(Callback):
     mode: str
     shown: tuple[str, ...]
     total: int
+    time_budget: float = 0.0
+    began: float = 0.0
+    early: set[str] = field(default_factory=set)
+    """Ids of trials that are about to be stopped."""
+
+    def setup(self, **info: Any) -> None:
+        """The sweep begins, or goes on."""
+        self.began = time.time()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its run in MLflow begins, or goes on."""
@@ -62,25 +74,38 @@ class Recorder(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:
         """All numbers that it reported."""
-        self._tracker(trial.trial_id).metrics(reported(result), int(result[STEP]))
+        if result.get(DONE):  # a trial that ends by itself has said so after its last report
+            self.early.add(trial.trial_id)
+        numbers = reported(result)
+        self._tracker(trial.trial_id).metrics(numbers, int(result.get(EPOCH, result[STEP])))
+        with (self._home(trial.trial_id) / REPORTS).open("a") as file:
+            file.write(json.dumps(numbers) + "\n")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """It ended by itself, or was ended for others were better."""
-        result = trial.last_result or {}
-        self._end(trial, trials, FINISHED if result.get(DONE) else EARLY, "FINISHED")
+        """It ended by itself, or was ended: others were better, or the time is over."""
+        reason = FINISHED
+        if trial.trial_id in self.early or not (trial.last_result or {}).get(DONE):
+            over = self.time_budget and time.time() - self.began >= self.time_budget
+            reason = OVER if over else EARLY
+        self._end(trial, trials, reason, "FINISHED")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """It raised; the sweep goes on. Ray Tune tells why afterwards, see `explain`."""
+        """It raised; the sweep goes on. Ray Tune tells why afterwards, see `settle`."""
         self._end(trial, trials, FAILED, "FAILED")
 
-    def explain(self, trials: pd.DataFrame) -> None:
-        """Says in MLflow why trials failed.
+    def settle(self, trials: pd.DataFrame) -> None:
+        """Says in MLflow why trials failed, and of those that did not end, that they go on no longer.
 
         Args:
-            trials: `error` by the trial's id, empty where there is none.
+            trials: as `run_sweep` returns them.
         """
         for trial_id, error in trials["error"][trials["error"] != ""].items():
             self._tracker(str(trial_id)).tag(STOPPED, f"{FAILED}: {error}")
+        for trial_id, reason in trials["stopped"].items():
+            if not ended_because(self.folder, str(trial_id)):
+                tracker = self._tracker(str(trial_id))
+                tracker.tag(STOPPED, reason or INTERRUPTED)
+                tracker.finish("KILLED")
 
     def _end(self, trial: Trial, trials: Sequence[Trial], reason: str, status: str) -> None:
         tracker = self._tracker(trial.trial_id)
@@ -94,7 +119,8 @@ class Recorder(Callback):
         ended = sum(other.is_finished() for other in trials if other is not trial) + 1
         values = ", ".join(f"{name.rpartition('.')[2]} {_short(trial.config[name])}" for name in self.shown)
         found = score(trial, self.metric)
-        best = [value for value in (score(other, self.metric) for other in trials) if isfinite(value)]
+        whole = [other for other in trials if ended_because(self.folder, other.trial_id) == FINISHED] or trials
+        best = [value for value in (score(other, self.metric) for other in whole) if isfinite(value)]
         so_far = (min if self.mode == "min" else max)(best, default=nan)
         said = f"{self.metric} {found:.4f}, best {so_far:.4f}" if isfinite(found) else f"best {so_far:.4f}"
         return f"trial {ended}/{self.total}: {values}: {said}" + (f" ({why})" if why else "")
@@ -122,6 +148,31 @@ def reported(result: Mapping[str, Any]) -> dict[str, float]:
         for name, value in result.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and name not in OWN and "/" not in name
     }
+
+
+def reports_of(folder: Path, trial_id: str) -> pd.DataFrame:
+    """What a trial reported, a row an epoch; of those that were reported again, the last.
+
+    Args:
+        folder: of the sweep.
+        trial_id: of the trial.
+    """
+    file = folder / RECORDS / trial_id / REPORTS
+    if not file.exists():
+        return pd.DataFrame()
+    rows = pd.DataFrame([json.loads(line) for line in file.read_text().splitlines()])
+    return rows.drop_duplicates(EPOCH, keep="last") if EPOCH in rows else rows
+
+
+def ended_because(folder: Path, trial_id: str) -> str:
+    """Why a trial ended; empty where it has not.
+
+    Args:
+        folder: of the sweep.
+        trial_id: of the trial.
+    """
+    file = folder / RECORDS / trial_id / ENDED
+    return str(json.loads(file.read_text())["reason"]) if file.exists() else ""
 
 
 def score(trial: Trial, metric: str) -> float:

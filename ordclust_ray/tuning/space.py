@@ -1,7 +1,7 @@
 """Search spaces: which settings are searched and what counts as best, read from files that hold nothing else."""
 
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,10 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer
 from ordclust_ray.config import InputError, JobConfig
 
 Config = TypeVar("Config", bound=JobConfig)
-PARTS = ("PARAMETERS", "METRIC", "MODE", "REASON")
+PARTS = ("SYSTEM", "PARAMETERS", "METRIC", "MODE", "REASON")
 MODES = ("min", "max")
+SHARED = {"drc", "path", "candidates", "comparator.image_size", "features", "column", "label_column"}
+"""Settings that say what all trials work on, beside those of the data and the run."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Space:
 
     Attributes:
         name: of the space.
+        system: what a trial makes: "drc-orid", "comparator" and "idfd" train, "features" clusters.
         parameters: Ray Tune's distributions by the dotted name of a setting, `clustering.num_clusters` for one.
         metric: that trials report.
         mode: "min" or "max": which end of the metric is best.
@@ -30,6 +33,7 @@ class Space:
     """
 
     name: str
+    system: str
     parameters: Mapping[str, Domain]
     metric: str
     mode: str
@@ -41,7 +45,7 @@ class Space:
             name: f"{type(domain).__name__} {domain.domain_str} {type(domain.get_sampler()).__name__}"
             for name, domain in self.parameters.items()
         }
-        return {**domains, "metric": self.metric, "mode": self.mode}
+        return {**domains, "system": self.system, "metric": self.metric, "mode": self.mode}
 
     def grid(self) -> dict[str, Any]:
         """Every combination of the choices, in Ray Tune's terms.
@@ -55,13 +59,14 @@ class Space:
         return {name: tune.grid_search(list(domain.categories)) for name, domain in self.parameters.items()}
 
 
-def read_space(given: str, folder: Path) -> Space:
+def read_space(given: str, folder: Path, systems: Collection[str]) -> Space:
     """A space by its name, or by a file of the user's own.
 
     Args:
-        given: name of a file in the folder, without its suffix; or the path of a Python file. It defines `PARAMETERS`,
-            `METRIC`, `MODE` and `REASON`, which `Space` explains.
+        given: name of a file in the folder, without its suffix; or the path of a Python file. It defines `SYSTEM`,
+            `PARAMETERS`, `METRIC`, `MODE` and `REASON`, which `Space` explains.
         folder: of our own spaces.
+        systems: that can be searched.
 
     Raises:
         InputError: there is none, or it lacks something.
@@ -77,7 +82,9 @@ def read_space(given: str, folder: Path) -> Space:
     for part in PARTS:
         if part not in found:
             raise InputError(f"space {str(file)!r} has no {part}; it must define {', '.join(PARTS)}")
-    parameters, metric, mode, reason = (found[part] for part in PARTS)
+    system, parameters, metric, mode, reason = (found[part] for part in PARTS)
+    if system not in systems:
+        raise InputError(f"SYSTEM of space {str(file)!r} is {system!r}; it must be one of {', '.join(systems)}")
     if mode not in MODES:
         raise InputError(f"MODE of space {str(file)!r} is {mode!r}; it must be 'min' or 'max'")
     if not isinstance(parameters, dict) or not parameters:
@@ -85,16 +92,26 @@ def read_space(given: str, folder: Path) -> Space:
     for name, domain in parameters.items():
         if not isinstance(domain, Domain):
             raise InputError(f"{name!r} of space {str(file)!r} is {domain!r}; it must be a distribution of ray.tune")
-    return Space(file.stem, parameters, metric, mode, reason)
+    return Space(file.stem, system, parameters, metric, mode, reason)
 
 
-def require_settings(space: Space, config: JobConfig) -> None:
+def require_settings(space: Space, config: JobConfig, metrics: Collection[str]) -> None:
     """Checks a space against the settings of a recipe, before anything is tried.
 
+    Args:
+        space: to be searched.
+        config: of the recipe.
+        metrics: that trials report.
+
     Raises:
-        InputError: a name that is no setting, or an end or a choice that the setting does not allow.
+        InputError: a name that is no setting, or one that all trials share, an end or a choice that the setting does
+            not allow, or a metric that nobody reports.
     """
+    if space.metric not in metrics:
+        raise InputError(f"METRIC of space {space.name} is {space.metric!r}; it must be one of {', '.join(metrics)}")
     for name, domain in space.parameters.items():
+        if name in SHARED or (name.startswith(("data.", "run.")) and name != "run.seed"):
+            raise InputError(f"space {space.name}: {name!r} cannot be searched; all trials of a sweep share it")
         for value in ends(domain):
             try:
                 with_values(config, {name: value})

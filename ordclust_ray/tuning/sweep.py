@@ -1,7 +1,9 @@
 """A sweep: Ray Tune tries settings, and a driver that was killed goes on with what is left to try."""
 
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,31 @@ import optuna
 import pandas as pd
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
-from ordclust_ray.config import SearchConfig
-from ordclust_ray.tuning.record import Recorder, reported
+from ordclust_ray.config import SearchConfig, StoppingConfig
+from ordclust_ray.tuning.record import EPOCH, OVER, ended_because, reported
 from ordclust_ray.tuning.space import Space
 
 TRIALS = "trials"
 """Folder of Ray Tune's own files in that of the sweep."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How trials run.
+
+    Attributes:
+        resources: that a trial reserves, beside what its workers do where it trains.
+        concurrent: trials at a time; 0: as many as the resources allow.
+        scheduler: stops trials early; None: none are stopped.
+    """
+
+    resources: Mapping[str, float]
+    concurrent: int = 0
+    scheduler: TrialScheduler | None = None
 
 
 def run_sweep(
@@ -26,25 +44,29 @@ def run_sweep(
     data: Mapping[str, Any],
     space: Space,
     search: SearchConfig,
+    execution: Execution,
     folder: Path,
-    recorder: Recorder,
+    callbacks: Sequence[tune.Callback],
     seed: int,
-) -> pd.DataFrame:
-    """Tries settings until there are enough trials, or the time is over.
+) -> tuple[pd.DataFrame, bool]:
+    """Tries settings until there are enough trials, or the time is over, or Ctrl-C.
 
     Args:
         trial: is given settings by dotted name, and the data.
         data: arguments of every trial, which are put into the object store once.
         space: what is searched.
         search: how.
+        execution: with what.
         folder: of the sweep; where it holds an unfinished one, that goes on, and finished trials are not repeated.
-        recorder: is told of the trials.
+        callbacks: are told of the trials.
         seed: of the search.
 
     Returns:
-        A row a trial, by its id: the settings, what it reported last, and `error`, empty where there is none.
+        A row a trial that has begun, by its id: the settings, what it reported last, `seconds`, `stopped`, why it
+        ended, empty where it has not, and `error`, empty where there is none; and whether the sweep is complete.
     """
-    trainable = tune.with_resources(tune.with_parameters(trial, **data), {"cpu": search.cpus_per_trial})
+    began = time.monotonic()
+    trainable = tune.with_resources(tune.with_parameters(trial, **data), dict(execution.resources))
     home = str(folder / TRIALS)
     if tune.Tuner.can_restore(home):
         tuner = tune.Tuner.restore(home, trainable, resume_unfinished=True)
@@ -55,18 +77,37 @@ def run_sweep(
             tune_config=tune.TuneConfig(
                 metric=space.metric,
                 mode=space.mode,
-                search_alg=searcher(space, search, seed),
+                search_alg=searcher(space, search, execution.concurrent, seed),
+                scheduler=execution.scheduler,
                 num_samples=1 if search.algorithm == "grid" else search.num_trials,
-                max_concurrent_trials=search.concurrent or None,
+                max_concurrent_trials=execution.concurrent or None,
                 trial_dirname_creator=id_of,
                 time_budget_s=search.time_budget or None,
             ),
-            run_config=tune.RunConfig(name=TRIALS, storage_path=str(folder), callbacks=[recorder], verbose=0),
+            run_config=tune.RunConfig(name=TRIALS, storage_path=str(folder), callbacks=list(callbacks), verbose=0),
         )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in its folder
-    trials = trials_of(tuner.fit())
-    recorder.explain(trials)
-    return trials
+    trials = trials_of(tuner.fit(), folder)
+    if search.time_budget and time.monotonic() - began >= search.time_budget:
+        return trials.replace({"stopped": {"": OVER}}), True
+    return trials, len(trials) >= planned(space, search) and bool((trials["stopped"] != "").all())
+
+
+def halving(stopping: StoppingConfig, epochs: int) -> TrialScheduler | None:
+    """Stops trials that are worse than most others after as many epochs.
+
+    Args:
+        stopping: when.
+        epochs: of a whole trial.
+    """
+    if stopping.scheduler == "none":
+        return None
+    return ASHAScheduler(
+        time_attr=EPOCH,
+        max_t=epochs + 1,  # the last epoch is not an early stop
+        grace_period=min(stopping.grace_epochs or max(1, epochs // 4), epochs),
+        reduction_factor=stopping.reduction_factor,
+    )
 
 
 def planned(space: Space, search: SearchConfig) -> int:
@@ -81,23 +122,27 @@ def id_of(trial: Trial) -> str:
     return str(trial.trial_id)
 
 
-def searcher(space: Space, search: SearchConfig, seed: int) -> OptunaSearch | BasicVariantGenerator:
-    """What suggests settings."""
+def searcher(space: Space, search: SearchConfig, concurrent: int, seed: int) -> OptunaSearch | BasicVariantGenerator:
+    """What suggests settings, so many trials at a time."""
     if search.algorithm == "tpe":
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         return OptunaSearch(metric=space.metric, mode=space.mode, seed=seed)
-    return BasicVariantGenerator(random_state=seed, max_concurrent=search.concurrent)
+    return BasicVariantGenerator(random_state=seed, max_concurrent=concurrent)
 
 
-def trials_of(results: tune.ResultGrid) -> pd.DataFrame:
+def trials_of(results: tune.ResultGrid, folder: Path) -> pd.DataFrame:
     """See `run_sweep`."""
     rows = {}
     for result in results:
-        metrics = result.metrics or {}
-        rows[Path(result.path).name] = {
+        metrics, trial_id = result.metrics or {}, Path(result.path).name
+        if not result.config:  # it was still to begin
+            continue
+        rows[trial_id] = {
             **(result.config or {}),
             **reported(metrics),
             "seconds": metrics.get("time_total_s"),
+            "stopped": ended_because(folder, trial_id),
             "error": str(result.error).strip().splitlines()[-1] if result.error else "",
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trial")
+    columns = None if rows else ["stopped", "error"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("trial")

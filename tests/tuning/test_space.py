@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 from ray import tune
 
-from ordclust_ray.config import InputError, JobConfig
-from ordclust_ray.recipes import drc, idfd
+from ordclust_ray.config import ComparatorTrialConfig, FeatureTrialConfig, InputError, JobConfig
+from ordclust_ray.recipes import comparator, drc, idfd
 from ordclust_ray.tuning.space import read_space, require_settings, with_values
 
 OURS = Path(__file__).parent.parent.parent / "tune_spaces"
+SYSTEMS, METRICS = ("drc-orid", "comparator", "idfd", "features"), ("MAE", "nearest_same_cluster", "silhouette")
 OWN = """
 from ray import tune
+SYSTEM = "drc-orid"
 PARAMETERS = {parameters}
 METRIC, MODE = "MAE", "min"
 REASON = "mine"
@@ -24,18 +26,26 @@ def own(folder: Path, parameters: str) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize(("name", "config"), [("drc", drc.coffee()), ("idfd", idfd.small())])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("drc", drc.coffee()),
+        ("idfd", idfd.small()),
+        ("rank", ComparatorTrialConfig(**vars(comparator.small()))),
+        ("groups", FeatureTrialConfig()),
+    ],
+)
 def test_ours_search_settings_of_the_recipes(name: str, config: JobConfig) -> None:
-    space = read_space(name, OURS)
-    require_settings(space, config)
-    assert space.name == name
+    space = read_space(name, OURS, SYSTEMS)
+    require_settings(space, config, METRICS)
+    assert (space.name, space.system) == (name, config.system)
     assert space.reason
     assert "\n" not in space.reason
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
-    space = read_space(own(tmp_path, '{"clustering.num_clusters": tune.choice([2, 3])}'), OURS)
-    require_settings(space, drc.digits())
+    space = read_space(own(tmp_path, '{"clustering.num_clusters": tune.choice([2, 3])}'), OURS, SYSTEMS)
+    require_settings(space, drc.digits(), METRICS)
     assert (space.name, space.metric, space.mode, space.reason) == ("own", "MAE", "min", "mine")
     assert space.grid() == {"clustering.num_clusters": tune.grid_search([2, 3])}
 
@@ -48,27 +58,40 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ('{"clustering.repulsion": tune.uniform(-1, 1)}', "space own: --clustering.repulsion is -1; it must be"),
         ('{"clustering.num_clusters": tune.randint(0, 4)}', "space own: --clustering.num-clusters is 0; it must be"),
         ('{"clustering.num_clusters": 3}', "own.py' is 3; it must be a distribution of ray.tune"),
+        ('{"data.image_size": tune.choice([16])}', "space own: 'data.image_size' cannot be searched; all trials of a"),
+        (
+            '{"run.name": tune.choice(["a"])}',
+            "space own: 'run.name' cannot be searched; all trials of a sweep share it",
+        ),
         ("{}", "must be a dictionary of at least one distribution"),
         ("tune.nosuch()", "cannot be read: AttributeError: "),
     ],
 )
 def test_mistakes_are_one_line(parameters: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        require_settings(read_space(own(tmp_path, parameters), OURS), drc.digits())
+        require_settings(read_space(own(tmp_path, parameters), OURS, SYSTEMS), drc.digits(), METRICS)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_what_a_file_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("PARAMETERS = {}")
-    with pytest.raises(InputError, match="has no METRIC; it must define PARAMETERS, METRIC, MODE, REASON"):
-        read_space(str(tmp_path / "own.py"), OURS)
+    with pytest.raises(InputError, match="has no SYSTEM; it must define SYSTEM, PARAMETERS, METRIC, MODE, REASON"):
+        read_space(str(tmp_path / "own.py"), OURS, SYSTEMS)
     with pytest.raises(InputError, match="there is no space 'nosuch'; it must be one of drc, "):
-        read_space("nosuch", OURS)
+        read_space("nosuch", OURS, SYSTEMS)
+
+
+def test_a_system_or_a_metric_that_there_is_not_is_named(tmp_path: Path) -> None:
+    file = own(tmp_path, '{"clustering.num_clusters": tune.choice([2, 3])}')
+    with pytest.raises(InputError, match=r"SYSTEM of space .*own\.py' is 'drc-orid'; it must be one of idfd, features"):
+        read_space(file, OURS, ("idfd", "features"))
+    with pytest.raises(InputError, match="METRIC of space own is 'MAE'; it must be one of silhouette, acc"):
+        require_settings(read_space(file, OURS, SYSTEMS), drc.digits(), ("silhouette", "acc"))
 
 
 def test_a_grid_is_of_choices_alone(tmp_path: Path) -> None:
-    space = read_space(own(tmp_path, '{"rank.tolerance": tune.uniform(0, 1)}'), OURS)
+    space = read_space(own(tmp_path, '{"rank.tolerance": tune.uniform(0, 1)}'), OURS, SYSTEMS)
     with pytest.raises(InputError, match=r"grid needs tune\.choice for every setting; 'rank.tolerance' is "):
         space.grid()
 

@@ -1,0 +1,116 @@
+"""Trials of DRC-ORID: decoded once, judged by the error of ranks on a part of the training images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import ray
+from ray.train import UserCallback
+
+from ordclust_ray.config import DrcConfig, ValidationConfig
+from ordclust_ray.core.random_keys import another_seed
+from ordclust_ray.data.decoded import collected
+from ordclust_ray.data.prepare import TRAIN, Prepared, open_checked, prepare, stratified_split
+from ordclust_ray.data.readers import Source
+from ordclust_ray.progress import Silent
+from ordclust_ray.references import save_trained
+from ordclust_ray.training.checkpoint import restore
+from ordclust_ray.training.drc_orid import Problem
+from ordclust_ray.training.fit import fit
+from ordclust_ray.training.orid_worker import TrainJob, train_orid
+from ordclust_ray.tuning.placement_groups import noted
+from ordclust_ray.tuning.trained import TRAINING
+from ordclust_ray.tuning.validation import HeldOut, OridValidation
+
+VALIDATION = 2
+"""Tells the seed of the validation part from that of the held-out images."""
+
+
+@dataclass(frozen=True)
+class DrcTrials:
+    """See `trained.Trials`.
+
+    Attributes:
+        config: settings of all trials.
+        prepared: images to train on; `test` is the validation part.
+        measure: what a trial is judged by.
+        use_gpu: whether the workers train on GPUs.
+    """
+
+    METRICS: ClassVar[tuple[str, ...]] = ("MAE", "CS", "accuracy", "silhouette", "nearest_same_cluster", "stability")
+    LABELLED: ClassVar[tuple[str, ...]] = ("nmi",)
+    config: DrcConfig
+    prepared: Prepared
+    measure: OridValidation
+    use_gpu: bool
+
+    @staticmethod
+    def source(config: DrcConfig) -> Source:
+        """See `trained.Trials`."""
+        return open_checked(config)
+
+    @classmethod
+    def open(cls, config: DrcConfig, source: Source, use_gpu: bool, validation: ValidationConfig) -> "DrcTrials":
+        """Decodes the training images, and keeps a part of them for validation.
+
+        Raises:
+            InputError: data that cannot be used.
+        """
+        source.manifest["split"] = validation_split(source.manifest, config, validation)
+        prepared = prepare(source, config)
+        images = collected(prepared.test)
+        held_out = HeldOut(ray.put(images["image"]), prepared.manifest["rank"][images["instance_id"]].to_numpy())
+        return cls(config, prepared, OridValidation(held_out, prepared.rank_levels), use_gpu)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether groups are known."""
+        return bool(self.prepared.groups)
+
+    def data(self) -> dict[str, Any]:
+        """See `trained.Trials`."""
+        return {
+            "path": self.config.data.path,
+            "images": len(self.prepared.manifest),
+            "fingerprint": self.prepared.fingerprint(),
+            "what": "images, ranks or split",
+        }
+
+    def fit(self, config: DrcConfig, trial_id: str, folder: Path, callbacks: Sequence[UserCallback]) -> Path:
+        """See `trained.Trials`."""
+        prepared = self.prepared
+        problem = Problem.of(prepared.train.count(), prepared.rank_levels, config.rank, len(prepared.groups))
+        return fit(
+            noted(train_orid, trial_id),
+            TrainJob(config, problem, Silent(), self.measure),
+            prepared.train,
+            name=TRAINING,
+            training=config.training,
+            epochs=config.training.epochs,
+            run=replace(config.run, storage=str(folder)),
+            use_gpu=self.use_gpu,
+            callbacks=callbacks,
+        )
+
+    def save_model(self, config: DrcConfig, checkpoint: Path, model: Path) -> None:
+        """See `trained.Trials`."""
+        save_trained(model, config, restore(checkpoint), self.prepared)
+
+
+def validation_split(manifest: pd.DataFrame, config: DrcConfig, validation: ValidationConfig) -> pd.Series:
+    """Parts "train" and "test" of the training images; held-out images are in neither, and not even decoded.
+
+    Args:
+        manifest: from `open_checked`.
+        config: says which images are held out, where the manifest does not.
+        validation: how many of the others are.
+    """
+    seed, split = config.run.seed, manifest.get("split")
+    if split is None:
+        split = stratified_split(manifest["rank"], config.data.test_fraction, seed)
+    train = manifest["rank"][split == TRAIN]
+    fraction = min(validation.validation_fraction, validation.validation_images / max(len(train), 1))
+    own = stratified_split(train, fraction, another_seed(seed, VALIDATION))
+    return own.reindex(manifest.index, fill_value="")

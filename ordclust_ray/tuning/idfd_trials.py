@@ -1,0 +1,93 @@
+"""Trials of IDFD: decoded once, judged by criteria that need no label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ray
+from ray.train import UserCallback
+
+from ordclust_ray.assignment import build_clusters
+from ordclust_ray.config import IdfdConfig
+from ordclust_ray.data.readers import Source
+from ordclust_ray.data.unlabelled import Unlabelled, open_unlabelled, prepare_unlabelled
+from ordclust_ray.models import save_clusters
+from ordclust_ray.progress import Silent
+from ordclust_ray.training.checkpoint import restore_training
+from ordclust_ray.training.fit import fit
+from ordclust_ray.training.idfd_worker import IdfdJob, train_idfd
+from ordclust_ray.tuning.placement_groups import noted
+from ordclust_ray.tuning.trained import TRAINING
+from ordclust_ray.tuning.validation import bank_stability
+
+
+@dataclass(frozen=True)
+class IdfdTrials:
+    """See `trained.Trials`.
+
+    Attributes:
+        config: settings of all trials.
+        prepared: the images.
+        labels: reference to the classes of the bank's rows, only for reports.
+        use_gpu: whether the workers train on GPUs.
+    """
+
+    METRICS: ClassVar[tuple[str, ...]] = ("silhouette", "nearest_same_cluster", "stability")
+    LABELLED: ClassVar[tuple[str, ...]] = ("acc", "nmi", "ari")
+    config: IdfdConfig
+    prepared: Unlabelled
+    labels: ray.ObjectRef
+    use_gpu: bool
+
+    @staticmethod
+    def source(config: IdfdConfig) -> Source:
+        """See `trained.Trials`."""
+        return open_unlabelled(config)
+
+    @classmethod
+    def open(cls, config: IdfdConfig, source: Source, use_gpu: bool) -> "IdfdTrials":
+        """Decodes the images.
+
+        Raises:
+            InputError: data that cannot be used.
+        """
+        prepared = prepare_unlabelled(source, config)
+        return cls(config, prepared, ray.put(prepared.labels), use_gpu)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether classes are known."""
+        return bool(self.prepared.classes)
+
+    def data(self) -> dict[str, Any]:
+        """See `trained.Trials`."""
+        return {
+            "path": self.config.data.path,
+            "images": len(self.prepared.manifest),
+            "fingerprint": self.prepared.fingerprint(),
+            "what": "images",
+        }
+
+    def fit(self, config: IdfdConfig, trial_id: str, folder: Path, callbacks: Sequence[UserCallback]) -> Path:
+        """See `trained.Trials`."""
+        reported = replace(config.training, checkpoint_every=config.clustering.every)  # a report comes with each
+        trained = replace(config, training=reported)
+        k = config.clustering.num_clusters or self.prepared.num_clusters
+        return fit(
+            noted(train_idfd, trial_id),
+            IdfdJob(trained, len(self.prepared.manifest), k, self.labels, Silent(), bank_stability),
+            self.prepared.train,
+            name=TRAINING,
+            training=trained.training,
+            epochs=trained.training.epochs,
+            run=replace(config.run, storage=str(folder)),
+            use_gpu=self.use_gpu,
+            callbacks=callbacks,
+        )
+
+    def save_model(self, config: IdfdConfig, checkpoint: Path, model: Path) -> None:
+        """See `trained.Trials`."""
+        state, _, centroids = restore_training(checkpoint, "cpu")
+        assert centroids is not None, "the last epoch ends with a clustering"
+        save_clusters(model, build_clusters(config, state["modules"], centroids), config)
