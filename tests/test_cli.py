@@ -31,6 +31,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def written(folder: Path, **values: object) -> str:
+    """A recipe file."""
+    (folder / "best.json").write_text(json.dumps(values))
+    return str(folder / "best.json")
+
+
 # --- right -----------------------------------------------------------------------------------------------------------
 
 
@@ -55,6 +61,21 @@ def test_flags_change_the_recipe_and_nothing_else() -> None:
     }
     assert name == "coffee"
     assert config.flat() == RECIPES["coffee"]().flat() | changes
+
+
+def test_a_recipe_from_a_file(tmp_path: Path) -> None:
+    wanted = RECIPES["coffee"]().flat() | {"clustering.num_clusters": 3, "training.learning_rate": 3e-4}
+    file = written(tmp_path, system="drc-orid", **wanted)
+    for line in (["--recipe", file], [f"--recipe={file}"]):
+        assert parse(RECIPES, "digits", line)[1].flat() == wanted
+    name, config = parse(RECIPES, "digits", ["--recipe", file, "--clustering.num-clusters", "4"])
+    assert name == "best"
+    assert config.flat() == wanted | {"clustering.num_clusters": 4}
+
+
+def test_settings_that_a_file_does_not_name_have_their_defaults(tmp_path: Path) -> None:
+    file = written(tmp_path, **{"system": "drc-orid", "rank.tolerance": 0.1})
+    assert parse(RECIPES, "digits", ["--recipe", file])[1].flat() == DrcConfig().flat() | {"rank.tolerance": 0.1}
 
 
 @pytest.mark.parametrize(("text", "value"), [("True", True), ("False", False)])
@@ -296,3 +317,32 @@ def test_job_ends_with_status_2_and_one_line(call: str, expected: str, ended: En
 def test_a_run_that_never_began_does_not_take_its_name(ended: Ended) -> None:
     assert "mistyped" in ended.errors["first"]
     assert "column 'rank' has 1 missing" in ended.errors["second"], ended.errors["second"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"system": "idfd"}, "best.json holds settings of idfd; this job's are drc-orid"),
+        ({}, "best.json holds settings of nothing known; this job's are drc-orid"),
+        ({"system": "drc-orid", "rank.k": 3}, "best.json: there is no setting 'rank.k'"),
+        ({"system": "drc-orid", "rank.tolerance": -1}, "error: --rank.tolerance is -1; it must be at least 0"),
+        ({"system": "drc-orid", "rank.tolerance": "much"}, "best.json cannot be used: "),
+        (None, "best.json cannot be read: "),
+    ],
+)
+def test_a_recipe_file_that_is_none(
+    values: dict[str, object] | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(tmp_path / "best.json") if values is None else written(tmp_path, **values)
+    with pytest.raises(SystemExit) as ended:
+        parse(RECIPES, "digits", ["--recipe", file])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_recipe_flag_without_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(RECIPES, "digits", ["--recipe"])
+    assert capsys.readouterr().err == "error: --recipe needs a file of settings, best.json of a sweep for one\n"

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ordclust_ray.figures.sweep import metric_by_setting, parallel_coordinates
+from ordclust_ray.figures.sweep import metric_by_setting, metric_over_epochs, parallel_coordinates
 
 TRIALS = pd.DataFrame(
     {
@@ -32,3 +32,18 @@ def test_the_metric_over_each_setting() -> None:
     assert [axes.get_xscale() for axes in figure.axes] == ["linear", "log", "linear"]
     points = figure.axes[0].collections[0].get_offsets()
     assert points.tolist() == [[2, 4], [3, 1], [4, 3], [3, 2]]  # type: ignore[union-attr]
+
+
+def test_the_metric_over_epochs_tells_who_was_stopped() -> None:
+    curves = {
+        "a": pd.Series([3.0, 2.0, 1.0], index=[2, 4, 6]),
+        "b": pd.Series([3.0, 2.5, 2.0], index=[2, 4, 6]),
+        "c": pd.Series([4.0], index=[2]),
+        "d": pd.Series([5.0], index=[2]),
+    }
+    axes = metric_over_epochs(curves, {"a", "b"}, "MAE").axes[0]
+    assert axes.lines[0].get_xydata().tolist() == [[2, 3], [4, 2], [6, 1]]  # type: ignore[union-attr]
+    assert [line.get_color() for line in axes.lines] == ["tab:red", "tab:blue", "0.7", "0.7"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["the best", "trained to the end", "stopped early"]
