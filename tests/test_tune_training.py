@@ -1,6 +1,7 @@
 """Sweeps over trainings, on a Ray whose dashboard is off: stopped trials hold nothing, the best one is a model."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ordclust_ray.data.prepare import TRAIN, open_checked, prepare
 from ordclust_ray.models import load_clusters, load_estimator
 from ordclust_ray.recipes import comparator, drc, idfd
 from ordclust_ray.tuning.drc_trials import validation_split
-from ordclust_ray.tuning.record import EARLY, FINISHED
+from ordclust_ray.tuning.record import EARLY, FINISHED, reports_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # in MLflow
 
@@ -34,8 +35,9 @@ METRIC, MODE = "{metric}", "{mode}"
 REASON = "one of them learns"
 """
 RATES = (1e-3, 1e-8, 1e-7)
-ONE_BY_ONE = ("--algorithm", "grid", "--concurrent", "1", "--training.cpus-per-worker", "0.5")
-TWO_WORKERS = ("--training.num-workers", "2", "--training.threads-per-worker", "1")
+WORKERS = ("--training.cpus-per-worker", "0.5", "--training.threads-per-worker", "1")
+ONE_BY_ONE = ("--algorithm", "grid", "--concurrent", "1", *WORKERS)
+TWO_WORKERS = ("--training.num-workers", "2")
 
 
 def space(folder: Path, system: str, metric: str, mode: str, rates: Sequence[float] = RATES) -> str:
@@ -148,3 +150,38 @@ def test_comparators_are_judged_by_ranks(local_ray: None, cluster_run: ClusterRu
     config = parse(comparator.RECIPES, "digits", ["--recipe", str(storage / "compared" / "results" / "best.json")])[1]
     assert config.drc == run[1]
     assert load_estimator(storage / "compared" / "results" / "model").references == 3
+
+
+def test_killed_in_a_trial_it_goes_on_from_its_checkpoint(storage: Path) -> None:
+    """kill -9 of the driver while the second of two trials trains."""
+    file, folder = space(storage, "drc-orid", "MAE", "min", RATES[:2]), storage / "killed"
+    rounds = ("--training.rounds", "8", "--training.epochs-per-round", "1")  # eleven epochs, nine reports
+    command = ["tune.py", file, "digits", *ONE_BY_ONE, "--scheduler", "none", *job.TINY, *rounds]
+    command += ["--run.storage", str(storage), "--run.name", folder.name]
+    with job.start(*command, env=job.environment()) as process:
+        assert process.stdout
+        assert any(row.startswith("trial 1/2") for row in process.stdout)
+        (first,) = (home.name for home in (folder / "records").iterdir() if (home / "ended.json").exists())
+        second = next_trial(folder / "training", first)
+        job.wait_for_epochs(process, folder / "training" / second / "training", 6)
+        job.kill(process.pid)
+    done, begun = (reports_of(folder, trial) for trial in (first, second))
+    assert "2 trials, 0 stopped early, 0 failed" in job.run(*command, env=job.environment())
+    trials = pd.read_csv(folder / "results" / "trials.csv", index_col="trial")
+    assert {first, second} == set(trials.index)
+    assert trials["stopped"].to_list() == [FINISHED] * 2
+    assert trials["epoch"].to_list() == [11] * 2
+    pd.testing.assert_frame_equal(reports_of(folder, first), done)
+    assert 2 <= len(begun) < 9
+    reports = (folder / "records" / second / "reports.jsonl").read_text().splitlines()
+    assert len(reports) <= 9 + 1, "epochs that were checkpointed are not trained again"
+
+
+def next_trial(folder: Path, first: str) -> str:
+    """The folder of the trial after the first, once there is one."""
+    for _ in range(600):
+        for home in folder.iterdir():
+            if home.name != first:
+                return home.name
+        time.sleep(0.1)
+    raise AssertionError(f"no second trial in {folder}")
