@@ -161,7 +161,7 @@ def search(
     if isinstance(trials, FeatureTrials):
         found, complete = sweep_of(cluster_features, {"trials": trials}, callbacks=[recorder], seed=seed)
     else:
-        data = {"trials": trials, "metric": space.metric, "folder": folder}
+        data = {"trials": trials.shared(), "metric": space.metric, "folder": folder}
         with register():
             found, complete = sweep_of(train_trial, data, callbacks=[recorder, Release()], seed=seed)
     recorder.settle(found)

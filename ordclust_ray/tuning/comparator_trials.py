@@ -29,7 +29,7 @@ from ordclust_ray.training.comparator_weights import load_weights
 from ordclust_ray.training.comparator_worker import ComparatorJob, train_comparator
 from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import fit
-from ordclust_ray.tuning.drc_trials import VALIDATION
+from ordclust_ray.tuning.drc_trials import VALIDATION, without_rows
 from ordclust_ray.tuning.placement_groups import noted
 from ordclust_ray.tuning.trained import TRAINING
 from ordclust_ray.tuning.validation import ComparatorValidation, HeldOut
@@ -93,6 +93,10 @@ class ComparatorTrials:
             "fingerprint": fingerprint(self.prepared.manifest, ["rank", "split", "cluster"], self.prepared.checksums),
             "what": "images, ranks, split or clusters",
         }
+
+    def shared(self) -> "ComparatorTrials":
+        """See `trained.Trials`."""
+        return replace(self, prepared=without_rows(self.prepared))
 
     def fit(
         self, config: ComparatorTrialConfig, trial_id: str, folder: Path, callbacks: Sequence[UserCallback]

@@ -78,6 +78,10 @@ class DrcTrials:
             "what": "images, ranks or split",
         }
 
+    def shared(self) -> "DrcTrials":
+        """See `trained.Trials`."""
+        return replace(self, prepared=without_rows(self.prepared))
+
     def fit(self, config: DrcConfig, trial_id: str, folder: Path, callbacks: Sequence[UserCallback]) -> Path:
         """See `trained.Trials`."""
         prepared = self.prepared
@@ -114,3 +118,10 @@ def validation_split(manifest: pd.DataFrame, config: DrcConfig, validation: Vali
     fraction = min(validation.validation_fraction, validation.validation_images / max(len(train), 1))
     own = stratified_split(train, fraction, another_seed(seed, VALIDATION))
     return own.reindex(manifest.index, fill_value="")
+
+
+def without_rows(prepared: Prepared) -> Prepared:
+    """The images and the ranks that there are, without the tables of all images."""
+    return replace(
+        prepared, manifest=prepared.manifest[:0], broken=prepared.broken[:0], checksums=prepared.checksums[:0]
+    )

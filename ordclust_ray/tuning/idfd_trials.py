@@ -69,6 +69,12 @@ class IdfdTrials:
             "what": "images",
         }
 
+    def shared(self) -> "IdfdTrials":
+        """See `trained.Trials`."""
+        rows = self.prepared
+        light = replace(rows, manifest=rows.manifest[:0], broken=rows.broken[:0], labels=rows.labels[:0])
+        return replace(self, prepared=replace(light, checksums=rows.checksums[:0]))
+
     def fit(self, config: IdfdConfig, trial_id: str, folder: Path, callbacks: Sequence[UserCallback]) -> Path:
         """See `trained.Trials`."""
         reported = replace(config.training, checkpoint_every=config.clustering.every)  # a report comes with each
@@ -76,7 +82,7 @@ class IdfdTrials:
         k = config.clustering.num_clusters or self.prepared.num_clusters
         return fit(
             noted(train_idfd, trial_id),
-            IdfdJob(trained, len(self.prepared.manifest), k, self.labels, Silent(), bank_stability),
+            IdfdJob(trained, self.prepared.train.count(), k, self.labels, Silent(), bank_stability),
             self.prepared.train,
             name=TRAINING,
             training=trained.training,

@@ -64,6 +64,10 @@ class Trials(Protocol):
         """For `run.refuse_other_data`."""
         ...
 
+    def shared(self) -> "Trials":
+        """What trials need of it: without what grows with the number of images, which stays with the driver."""
+        ...
+
     def fit(self, config: Any, trial_id: str, folder: Path, callbacks: Sequence[UserCallback]) -> Path:
         """Trains with these settings, or goes on; the folder of the last checkpoint.
 
