@@ -175,9 +175,12 @@ def test_a_trial_that_fails_is_recorded_and_the_sweep_goes_on(storage: Path) -> 
     [
         (
             [],
-            "error: a space comes first: one of drc, drc_losses, groups, idfd, rank, or a file that ends in .py; then",
+            "error: a space comes first: one of drc, drc_groups, drc_losses, groups, idfd, rank, or a file that ends in .py",
         ),
-        (["nosuch"], "there is no space 'nosuch'; it must be one of drc, drc_losses, groups, idfd, rank, or a file"),
+        (
+            ["nosuch"],
+            "there is no space 'nosuch'; it must be one of drc, drc_groups, drc_losses, groups, idfd, rank, or a file",
+        ),
         (["groups", "digits"], "there is no recipe 'digits'; it must be one of features"),
         (["groups"], "--features is missing; it must be a Parquet or a .npy file"),
         (["groups", "features", "--num-trials", "0"], "--num-trials is 0; it must be at least 1"),

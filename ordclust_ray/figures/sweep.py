@@ -10,6 +10,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+BACKED = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}
+"""Text that stays legible over lines."""
+
 
 def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], metric: str) -> Figure:
     """A line a trial through an axis a setting, coloured by the metric.
@@ -31,7 +34,7 @@ def parallel_coordinates(trials: pd.DataFrame, settings: Sequence[str], metric: 
     for x, (_, ticks) in enumerate(places):
         axes.axvline(x, color="black", linewidth=0.8)
         for height, text in ticks:
-            axes.text(x, height, f" {text}", fontsize=8, va="center")
+            axes.text(x + 0.03, height, text, fontsize=8, va="center", bbox=BACKED)
     axes.set(xlim=(-0.2, len(columns) - 0.5), ylim=(-0.05, 1.05), yticks=[])
     axes.set_xticks(range(len(columns)), [name.rpartition(".")[2] for name in columns])
     axes.spines[:].set_visible(False)

@@ -30,6 +30,7 @@ def own(folder: Path, parameters: str) -> str:
     ("name", "config"),
     [
         ("drc", drc.coffee()),
+        ("drc_groups", drc.coffee()),
         ("drc_losses", drc.paper()),
         ("idfd", idfd.small()),
         ("rank", ComparatorTrialConfig(**vars(comparator.small()))),
