@@ -17,9 +17,9 @@ lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-# The last Ray with local_mode, in an environment of its own: tests of the map-reduce engine only. It warns of itself.
+# The last Ray with local_mode, in an environment of its own: the map-reduce engine and a sweep. It warns of itself.
 test-local-mode: .venv-local-mode/installed
-	.venv-local-mode/bin/python -m pytest tests/clustering -m local_mode -W default
+	.venv-local-mode/bin/python -m pytest tests/clustering tests/tuning -m local_mode -W default
 
 .venv/tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .venv/tools "uv>=0.9"

@@ -91,7 +91,7 @@ def read_recipe(file: Path, kind: type[Config]) -> Config:
         InputError: no such file, settings of another job, or one that is not known or not allowed.
     """
     if not issubclass(kind, JobConfig):
-        raise InputError(f"{RECIPE} is for jobs that train")
+        raise InputError(f"{RECIPE} is for jobs that train once; a sweep takes a named recipe, and flags")
     try:
         values = json.loads(file.read_text())
         system = values.pop("system", "")

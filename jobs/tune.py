@@ -55,7 +55,7 @@ from ordclust_ray.tuning.idfd_trials import IdfdTrials
 from ordclust_ray.tuning.placement_groups import Release, register
 from ordclust_ray.tuning.record import FINISHED, Recorder
 from ordclust_ray.tuning.results import BEST, TABLE, best_settings, ranked, read, say, write_figures, write_recipe
-from ordclust_ray.tuning.sweep import Execution, halving, planned, run_sweep
+from ordclust_ray.tuning.sweep import Execution, halving, longest_training, planned, run_sweep
 from ordclust_ray.tuning.trained import TRAINING, Trials, forget_others, last_checkpoint, threads_each, train_trial
 
 FREE = {*MACHINES, "drc", "path", "features"}
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
     space, recipe, sweep = settings_of(arguments)
     try:
         kind = KINDS.get(space.system, FeatureTrials)
-        require_settings(space, sweep.trial, (*kind.METRICS, *kind.LABELLED))
+        require_settings(space, sweep.trial, {**kind.METRICS, **kind.LABELLED})
         run(recipe, space, sweep, planned(space, sweep.search))
     except InputError as error:
         stop(str(error))
@@ -82,7 +82,8 @@ def main(arguments: list[str]) -> None:
 def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
     """Searches unless that was done, and says what was found; so many trials are planned."""
     name = name_of(sweep.trial.run, f"sweep-{space.name}")
-    settings = kept(sweep.trial, FREE) | {"space": space.described(), **sweep.asked}
+    where = {"run.storage": str(sweep.trial.run.storage_path), "run.tracking_uri": sweep.trial.run.tracking_uri}
+    settings = kept(sweep.trial, FREE) | {**where, "space": space.described(), **sweep.asked}
     with opened(sweep.trial.run, name, settings) as (folder, tracker):
         output = folder / RESULTS
         if tracker.finished and (output / TABLE).exists():
@@ -90,17 +91,22 @@ def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
         else:
             trials, execution = open_trials(space, sweep)
             require_labels(space, trials)
-            print(f"{total} trials, by {space.metric} ({space.mode}): {space.reason}", flush=True)
+            print(f"sweep {name}: {total} trials, by {space.metric} ({space.mode}): {space.reason}", flush=True)
             refuse_other_data(folder, **trials.data())
             write_once(folder / SETTINGS, settings)
-            with recorded(tracker, {"recipe": recipe, **sweep.trial.flat(), **sweep.asked, "space": space.name}):
+            with recorded(tracker, {"recipe": recipe, **sweep.trial.flat(), **sweep.asked, **in_words(space)}):
                 found, complete = search(space, sweep, trials, execution, folder, tracker, total)
-                conclude(found, space, trials, folder, tracker)
+                conclude(found, complete, space, trials, folder, tracker)
                 if not complete:
                     say(found, space, trials.METRICS, folder)
                     raise InputError(f"interrupted; the same command with --run.name {name} goes on")
         say(read(output), space, KINDS.get(space.system, FeatureTrials).METRICS, folder)
         print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
+
+
+def in_words(space: Space) -> dict[str, str]:
+    """A space for the record."""
+    return {"space": space.name, **{f"space.{name}": text for name, text in space.described().items()}}
 
 
 def open_trials(space: Space, sweep: Sweep) -> tuple[Trials | FeatureTrials, Execution]:
@@ -117,11 +123,13 @@ def open_trials(space: Space, sweep: Sweep) -> tuple[Trials | FeatureTrials, Exe
     room = max(1, room_for(training) // training.num_workers)
     at_once = min(sweep.search.concurrent or room, room)
     print("\n".join(lines) + f"; {at_once} trial{'s' * (at_once > 1)} at a time", flush=True)
-    threads = threads_each(training, ray.cluster_resources()["CPU"], at_once)
+    machines = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    threads = threads_each(training, machines, at_once)
     config = replace(sweep.trial, training=replace(training, threads_per_worker=threads))
     validation = {"validation": sweep.validation} if isinstance(sweep, RankedSweep) else {}
-    execution = Execution({"cpu": ALMOST_NOTHING}, at_once, halving(sweep.stopping, training.epochs))
-    return kind.open(config, source, use_gpu, **validation), execution
+    scheduler = halving(sweep.stopping, longest_training(space, sweep.trial), kind.least_epochs(sweep.trial))
+    execution = Execution({"cpu": ALMOST_NOTHING}, at_once, scheduler)
+    return kind.open(config, source, space.metric, use_gpu, **validation), execution
 
 
 def require_labels(space: Space, trials: Trials | FeatureTrials) -> None:
@@ -154,7 +162,6 @@ def search(
         mode=space.mode,
         shown=tuple(space.parameters),
         total=total,
-        time_budget=sweep.search.time_budget,
     )
     sweep_of = partial(run_sweep, space=space, search=sweep.search, execution=execution, folder=folder)
     seed = sweep.trial.run.seed
@@ -168,8 +175,10 @@ def search(
     return ranked(found, space), complete
 
 
-def conclude(found: pd.DataFrame, space: Space, trials: Trials | FeatureTrials, folder: Path, tracker: Tracker) -> None:
-    """Writes all trials, the best settings, figures, and the best model, into a folder and into MLflow."""
+def conclude(
+    found: pd.DataFrame, complete: bool, space: Space, trials: Trials | FeatureTrials, folder: Path, tracker: Tracker
+) -> None:
+    """Writes trials, best settings and figures into a folder and into MLflow; once all is done, the best model too."""
     output = folder / RESULTS
     output.mkdir(exist_ok=True)
     found.to_csv(output / TABLE)
@@ -180,7 +189,7 @@ def conclude(found: pd.DataFrame, space: Space, trials: Trials | FeatureTrials, 
     write_recipe(best, output / BEST)
     write_figures(known, space, folder, output)
     trial_id = str(known.index[0])
-    if not isinstance(trials, FeatureTrials) and known["stopped"].iloc[0] == FINISHED:
+    if complete and not isinstance(trials, FeatureTrials) and known["stopped"].iloc[0] == FINISHED:
         checkpoint, model = last_checkpoint(folder / TRAINING / trial_id), output / MODEL
         assert checkpoint is not None, "of a trial that was trained to its end"
         trials.save_model(best, checkpoint, model)

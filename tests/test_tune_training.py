@@ -1,6 +1,8 @@
 """Sweeps over trainings, on a Ray whose dashboard is off: stopped trials hold nothing, the best one is a model."""
 
 import json
+import re
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,8 @@ from ordclust_ray.data.prepare import TRAIN, open_checked, prepare
 from ordclust_ray.models import load_clusters, load_estimator
 from ordclust_ray.recipes import comparator, drc, idfd
 from ordclust_ray.tuning.drc_trials import validation_split
-from ordclust_ray.tuning.record import EARLY, FINISHED, reports_of
+from ordclust_ray.tuning.record import EARLY, FAILED, FINISHED, reports_of
+from ordclust_ray.tuning.results import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # in MLflow
 
@@ -37,6 +40,7 @@ REASON = "one of them learns"
 RATES = (1e-3, 1e-8, 1e-7)
 WORKERS = ("--training.cpus-per-worker", "0.5", "--training.threads-per-worker", "1")
 ONE_BY_ONE = ("--algorithm", "grid", "--concurrent", "1", *WORKERS)
+TWO_AT_A_TIME = ("--algorithm", "grid", "--concurrent", "2", *WORKERS)
 TWO_WORKERS = ("--training.num-workers", "2")
 
 
@@ -51,15 +55,15 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sweeps")
 
 
-def sweep(storage: Path, name: str, *arguments: str) -> pd.DataFrame:
+def sweep(storage: Path, name: str, *arguments: str, how: Sequence[str] = ONE_BY_ONE) -> pd.DataFrame:
     """Its trials, the best first; nothing of the cluster is in use afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tune.main([*arguments, *ONE_BY_ONE, "--run.storage", str(storage), "--run.name", name])
+        tune.main([*arguments, *how, "--run.storage", str(storage), "--run.name", name])
     groups = ray.util.placement_group_table().values()
     assert {group["state"] for group in groups} <= {"REMOVED"}
     job.wait_for_cpus(4)
-    return pd.read_csv(storage / name / "results" / "trials.csv", index_col="trial").fillna({"error": ""})
+    return read(storage / name / "results")
 
 
 def runs_of(storage: Path, experiment: str, parent: str) -> tuple[Run, list[Run]]:
@@ -114,7 +118,8 @@ def test_the_record_has_curves_reasons_and_the_best_model(ranked: pd.DataFrame, 
         steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "MAE")]
         assert steps == ([2, 4, 6] if trial == ranked.index[0] else [2, 4])
         assert run.data.tags["stopped"] == ranked["stopped"][trial]
-        assert {"comparison", "silhouette", "stability"} <= set(run.data.metrics)
+        assert {"comparison", "silhouette"} <= set(run.data.metrics)
+        assert ("stability" in run.data.metrics) == (trial == ranked.index[0])
     assert own.data.tags["best_trial"] == ranked.index[0]
     files = {file.path for file in client.list_artifacts(own.info.run_id)}
     figures = {"metric_by_setting.png", "metric_over_epochs.png", "parallel_coordinates.png"}
@@ -125,14 +130,23 @@ def test_the_record_has_curves_reasons_and_the_best_model(ranked: pd.DataFrame, 
 
 
 def test_trials_without_labels(local_ray: None, storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = space(storage, "idfd", "acc", "max", RATES[:2])
+    file = space(storage, "idfd", "acc", "max", (1e-3, 1e-8, 1e9))
     small = ("--training.epochs", "2", "--clustering.every", "1", "--data.max-images", "300", "--scheduler", "none")
-    trials = sweep(storage, "unlabelled", file, "digits", *small)
+    trials = sweep(storage, "unlabelled", file, "digits", *small, how=TWO_AT_A_TIME)
     said = capsys.readouterr().out
     assert "warning: acc looks at labels; what is chosen by it is not found without them" in said
-    assert trials["stopped"].to_list() == [FINISHED] * 2
-    assert trials["acc"].is_monotonic_decreasing
-    assert trials[["silhouette", "nearest_same_cluster", "stability"]].notna().all().all()
+    assert "2 trials at a time" in said
+    assert trials["stopped"].to_list() == [FINISHED, FINISHED, FAILED]
+    assert trials["acc"].iloc[:2].is_monotonic_decreasing
+    assert trials[["silhouette", "nearest_same_cluster", "stability"]].iloc[:2].notna().all().all()
+    reason = r"the losses of epoch \d are not finite: lower --training.learning-rate"
+    assert re.search(reason, trials["error"].iloc[2])
+    assert f"{trials.index[2]} failed: " in said
+    failed = [
+        run.data.tags["stopped"] for run in runs_of(storage, "idfd", "unlabelled")[1] if run.info.status == "FAILED"
+    ]
+    assert len(failed) == 1
+    assert re.search(reason, failed[0])
     config = parse(idfd.RECIPES, "digits", ["--recipe", str(storage / "unlabelled" / "results" / "best.json")])[1]
     clusters = load_clusters(storage / "unlabelled" / "results" / "model")
     assert len(clusters.centroids) == 10
@@ -175,6 +189,31 @@ def test_killed_in_a_trial_it_goes_on_from_its_checkpoint(storage: Path) -> None
     assert 2 <= len(begun) < 9
     reports = (folder / "records" / second / "reports.jsonl").read_text().splitlines()
     assert len(reports) <= 9 + 1, "epochs that were checkpointed are not trained again"
+
+
+def test_interrupted_in_a_trial_it_goes_on_from_its_checkpoint(storage: Path) -> None:
+    """Ctrl-C: nothing is registered, and no checkpoint is lost."""
+    file, folder = space(storage, "drc-orid", "MAE", "min", RATES[:2]), storage / "interrupted"
+    rounds = ("--training.rounds", "8", "--training.epochs-per-round", "1")
+    command = ["tune.py", file, "digits", *ONE_BY_ONE, "--scheduler", "none", *job.TINY, *rounds]
+    command += ["--run.storage", str(storage), "--run.name", folder.name, "--run.experiment", "interrupted"]
+    with job.start(*command, env=job.environment()) as process:
+        assert process.stdout
+        assert any(row.startswith("trial 1/2") for row in process.stdout)
+        (first,) = (home.name for home in (folder / "records").iterdir() if (home / "ended.json").exists())
+        second = next_trial(folder / "training", first)
+        job.wait_for_epochs(process, folder / "training" / second / "training", 6)
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.returncode == 2
+    assert "\n1 trial, 0 stopped early, 0 failed, 1 interrupted\n" in said
+    assert {home.name for home in (folder / "training").iterdir()} == {first, second}
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    assert not client.search_model_versions("name = 'interrupted'")
+    assert "2 trials, 0 stopped early, 0 failed" in job.run(*command, env=job.environment())
+    reports = (folder / "records" / second / "reports.jsonl").read_text().splitlines()
+    assert len(reports) <= 9 + 1
+    assert len(client.search_model_versions("name = 'interrupted'")) == 1
 
 
 def next_trial(folder: Path, first: str) -> str:

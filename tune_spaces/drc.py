@@ -6,7 +6,7 @@ SYSTEM = "drc-orid"
 PARAMETERS = {
     "clustering.num_clusters": tune.choice([1, 2, 3, 4, 6]),
     "clustering.repulsion": tune.choice([0.0, 0.05, 0.1, 0.2]),
-    "rank.tolerance": tune.uniform(0.0, 0.4),
+    "rank.tolerance": tune.choice([0.0, 0.1, 1.0]),  # 0.1: of logarithms of ages, 1: of whole ranks
 }
 METRIC, MODE = "MAE", "min"
 REASON = "k and alpha decide the groups (tables 8 and 9 of the paper); the tolerance which pairs teach the order (4)"

@@ -18,7 +18,7 @@ class SearchConfig:
     num_trials: int = 20
     """Trials; a grid has one for each combination, whatever is said here."""
     time_budget: float = 0.0
-    """Seconds after which no trial begins or goes on. 0: no limit."""
+    """Seconds of work after which no trial begins or goes on. 0: no limit."""
     concurrent: int = 0
     """Trials at a time. 0: as many as the cluster's resources allow."""
 
@@ -36,7 +36,8 @@ class StoppingConfig:
     """asha: asynchronous successive halving (Li et al., 2020), trials that are worse than most others after as many
     epochs are stopped. none: all are trained to their end."""
     grace_epochs: int = 0
-    """Epochs before the first such comparison. 0: a quarter of those of the recipe."""
+    """Epochs before the first such comparison. 0: a quarter of those of the longest trial; of DRC-ORID at least the
+    first round after the warm-up, for before it k and repulsion have not acted on the networks."""
     reduction_factor: float = 3.0
     """One trial in so many goes on after a comparison; the next one comes after so many times the epochs."""
 

@@ -56,7 +56,7 @@ def metric_by_setting(trials: pd.DataFrame, settings: Sequence[str], metric: str
         column = trials[name]
         known = pd.api.types.is_numeric_dtype(column)
         axes.scatter(column if known else column.astype(str), trials[metric], s=14, alpha=0.7)
-        if known and column.min() > 0 and column.max() > 30 * column.min():
+        if known and _wide(column):
             axes.set_xscale("log")
         axes.set_xlabel(name)
         axes.grid(alpha=0.3)
@@ -102,17 +102,24 @@ def metric_over_epochs(curves: Mapping[str, pd.Series], whole: Collection[str], 
 
 def _places(column: pd.Series) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
     """Heights in [0, 1] of the values, and ticks: all values of a choice, else the ends."""
+    given = column
     if pd.api.types.is_numeric_dtype(column):
+        column = np.log(column) if _wide(column) else column
         low, high = float(column.min()), float(column.max())
         heights = ((column - low) / ((high - low) or 1.0)).to_numpy(dtype=float)
     else:
         codes, known = pd.factorize(column.astype(str), sort=True)
         heights = codes / max(len(known) - 1, 1)
-    ticks = pd.Series(column.to_numpy(), index=heights)
+    ticks = pd.Series(given.to_numpy(), index=heights)
     ticks = ticks[~ticks.index.duplicated()].sort_index()
     if len(ticks) > 8:
         ticks = ticks.iloc[[0, -1]]
     return heights, list(zip(ticks.index.to_numpy(dtype=float).tolist(), map(_short, ticks), strict=True))
+
+
+def _wide(column: pd.Series) -> bool:
+    """Whether the logarithm shows more of these numbers."""
+    return bool(column.min() > 0 and column.max() > 30 * column.min())
 
 
 def _short(value: object) -> str:

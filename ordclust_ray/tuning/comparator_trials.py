@@ -47,8 +47,8 @@ class ComparatorTrials:
         use_gpu: whether the workers train on GPUs.
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("MAE", "CS", "accuracy")
-    LABELLED: ClassVar[tuple[str, ...]] = ()
+    METRICS: ClassVar[dict[str, str]] = {"MAE": "min", "CS": "max", "accuracy": "max"}
+    LABELLED: ClassVar[dict[str, str]] = {}
     labelled: ClassVar = False
     config: ComparatorTrialConfig
     drc: FinishedRun[DrcConfig]
@@ -61,9 +61,19 @@ class ComparatorTrials:
         """See `trained.Trials`."""
         return open_run(find_run(config.drc, "drc", config.run), DrcConfig, "drc", config.path)
 
+    @staticmethod
+    def least_epochs(config: ComparatorTrialConfig) -> int:
+        """See `trained.Trials`."""
+        return 1
+
     @classmethod
     def open(
-        cls, config: ComparatorTrialConfig, drc: FinishedRun[DrcConfig], use_gpu: bool, validation: ValidationConfig
+        cls,
+        config: ComparatorTrialConfig,
+        drc: FinishedRun[DrcConfig],
+        metric: str,
+        use_gpu: bool,
+        validation: ValidationConfig,
     ) -> "ComparatorTrials":
         """Decodes the training images of the run, and keeps a part of them for validation.
 

@@ -21,6 +21,7 @@ from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.fit import fit
 from ordclust_ray.training.orid_worker import TrainJob, train_orid
 from ordclust_ray.tuning.placement_groups import noted
+from ordclust_ray.tuning.space import CLUSTERS
 from ordclust_ray.tuning.trained import TRAINING
 from ordclust_ray.tuning.validation import HeldOut, OridValidation
 
@@ -39,8 +40,8 @@ class DrcTrials:
         use_gpu: whether the workers train on GPUs.
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("MAE", "CS", "accuracy", "silhouette", "nearest_same_cluster", "stability")
-    LABELLED: ClassVar[tuple[str, ...]] = ("nmi",)
+    METRICS: ClassVar[dict[str, str]] = {"MAE": "min", "CS": "max", "accuracy": "max", **CLUSTERS}
+    LABELLED: ClassVar[dict[str, str]] = {"nmi": "max"}
     config: DrcConfig
     prepared: Prepared
     measure: OridValidation
@@ -51,8 +52,15 @@ class DrcTrials:
         """See `trained.Trials`."""
         return open_checked(config)
 
+    @staticmethod
+    def least_epochs(config: DrcConfig) -> int:
+        """See `trained.Trials`."""
+        return config.training.warmup_epochs + config.training.epochs_per_round
+
     @classmethod
-    def open(cls, config: DrcConfig, source: Source, use_gpu: bool, validation: ValidationConfig) -> "DrcTrials":
+    def open(
+        cls, config: DrcConfig, source: Source, metric: str, use_gpu: bool, validation: ValidationConfig
+    ) -> "DrcTrials":
         """Decodes the training images, and keeps a part of them for validation.
 
         Raises:
@@ -62,7 +70,7 @@ class DrcTrials:
         prepared = prepare(source, config)
         images = collected(prepared.test)
         held_out = HeldOut(ray.put(images["image"]), prepared.manifest["rank"][images["instance_id"]].to_numpy())
-        return cls(config, prepared, OridValidation(held_out, prepared.rank_levels), use_gpu)
+        return cls(config, prepared, OridValidation(held_out, prepared.rank_levels, metric), use_gpu)
 
     @property
     def labelled(self) -> bool:

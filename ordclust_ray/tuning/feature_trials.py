@@ -18,7 +18,7 @@ from ordclust_ray.clustering.measures import class_measures, plain_measures
 from ordclust_ray.clustering.sources import file_parts
 from ordclust_ray.config import FeatureTrialConfig, InputError
 from ordclust_ray.core.metrics import adjusted_rand_index, centroid_affinity, contingency
-from ordclust_ray.tuning.space import with_values
+from ordclust_ray.tuning.space import CLUSTERS, with_values
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,8 @@ class FeatureTrials:
         labels: (N,) classes, -1 where none is known.
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = (
-        "silhouette",
-        "nearest_same_cluster",
-        "stability",
-        "CA",
-        "objective",
-        "smallest",
-    )
-    LABELLED: ClassVar[tuple[str, ...]] = ("acc", "nmi", "ari")
+    METRICS: ClassVar[dict[str, str]] = {**CLUSTERS, "CA": "min", "objective": "max", "smallest": "max"}
+    LABELLED: ClassVar[dict[str, str]] = {"acc": "max", "nmi": "max", "ari": "max"}
     config: FeatureTrialConfig
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -78,7 +71,8 @@ def read_features(config: FeatureTrialConfig) -> tuple[NDArray[np.float32], NDAr
     if columns:
         known = pd.concat([batch[config.label_column].to_pandas() for batch, _ in batches], ignore_index=True)
         labels = pd.factorize(known, sort=True)[0].astype(np.int64)
-    return rows / lengths, labels
+    rows /= lengths
+    return rows, labels
 
 
 def cluster_features(values: dict[str, Any], trials: FeatureTrials) -> None:

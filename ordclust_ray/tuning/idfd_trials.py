@@ -18,8 +18,9 @@ from ordclust_ray.training.checkpoint import restore_training
 from ordclust_ray.training.fit import fit
 from ordclust_ray.training.idfd_worker import IdfdJob, train_idfd
 from ordclust_ray.tuning.placement_groups import noted
+from ordclust_ray.tuning.space import CLUSTERS
 from ordclust_ray.tuning.trained import TRAINING
-from ordclust_ray.tuning.validation import bank_stability
+from ordclust_ray.tuning.validation import BankCriteria
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,16 @@ class IdfdTrials:
         config: settings of all trials.
         prepared: the images.
         labels: reference to the classes of the bank's rows, only for reports.
+        metric: of the sweep.
         use_gpu: whether the workers train on GPUs.
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("silhouette", "nearest_same_cluster", "stability")
-    LABELLED: ClassVar[tuple[str, ...]] = ("acc", "nmi", "ari")
+    METRICS: ClassVar[dict[str, str]] = CLUSTERS
+    LABELLED: ClassVar[dict[str, str]] = {"acc": "max", "nmi": "max", "ari": "max"}
     config: IdfdConfig
     prepared: Unlabelled
     labels: ray.ObjectRef
+    metric: str
     use_gpu: bool
 
     @staticmethod
@@ -45,15 +48,20 @@ class IdfdTrials:
         """See `trained.Trials`."""
         return open_unlabelled(config)
 
+    @staticmethod
+    def least_epochs(config: IdfdConfig) -> int:
+        """See `trained.Trials`."""
+        return config.clustering.every
+
     @classmethod
-    def open(cls, config: IdfdConfig, source: Source, use_gpu: bool) -> "IdfdTrials":
+    def open(cls, config: IdfdConfig, source: Source, metric: str, use_gpu: bool) -> "IdfdTrials":
         """Decodes the images.
 
         Raises:
             InputError: data that cannot be used.
         """
         prepared = prepare_unlabelled(source, config)
-        return cls(config, prepared, ray.put(prepared.labels), use_gpu)
+        return cls(config, prepared, ray.put(prepared.labels), metric, use_gpu)
 
     @property
     def labelled(self) -> bool:
@@ -82,7 +90,7 @@ class IdfdTrials:
         k = config.clustering.num_clusters or self.prepared.num_clusters
         return fit(
             noted(train_idfd, trial_id),
-            IdfdJob(trained, self.prepared.train.count(), k, self.labels, Silent(), bank_stability),
+            IdfdJob(trained, self.prepared.train.count(), k, self.labels, Silent(), BankCriteria(self.metric)),
             self.prepared.train,
             name=TRAINING,
             training=trained.training,

@@ -1,7 +1,6 @@
 """What becomes of each trial: a line for people, with the best so far, and a nested run in MLflow."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +15,9 @@ from ray.tune.experiment import Trial
 from ordclust_ray.files import write_whole
 from ordclust_ray.tracking import Tracker
 
+EPOCH, EPOCHS, STEP, STOPPED, DONE = "epoch", "epochs", "training_iteration", "stopped", "done"
 OWN = {
+    EPOCHS,
     "timestamp",
     "training_iteration",
     "time_this_iter_s",
@@ -28,7 +29,8 @@ OWN = {
 """Numbers that Ray Tune adds to every report."""
 RECORDS, ENDED, REPORTS = "records", "ended.json", "reports.jsonl"
 """A folder a trial in that of the sweep; a file in it says that it ended and why, another holds its reports."""
-EPOCH, STEP, STOPPED, DONE = "epoch", "training_iteration", "stopped", "done"
+TIME_IS_OVER = "time_is_over"
+"""A file in the folder of a sweep whose time budget is spent."""
 FINISHED, FAILED = "all of it was done", "failed"
 EARLY, OVER, INTERRUPTED = "stopped early, as others were better", "the time was over", "interrupted"
 
@@ -46,7 +48,6 @@ class Recorder(Callback):
         mode: "min" or "max".
         shown: settings in the line of a trial, by dotted name.
         total: number of trials that are planned.
-        time_budget: of the sweep, in seconds; 0: none.
     """
 
     uri: str
@@ -57,14 +58,8 @@ class Recorder(Callback):
     mode: str
     shown: tuple[str, ...]
     total: int
-    time_budget: float = 0.0
-    began: float = 0.0
     early: set[str] = field(default_factory=set)
     """Ids of trials that are about to be stopped."""
-
-    def setup(self, **info: Any) -> None:
-        """The sweep begins, or goes on."""
-        self.began = time.time()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its run in MLflow begins, or goes on."""
@@ -85,8 +80,7 @@ class Recorder(Callback):
         """It ended by itself, or was ended: others were better, or the time is over."""
         reason = FINISHED
         if trial.trial_id in self.early or not (trial.last_result or {}).get(DONE):
-            over = self.time_budget and time.time() - self.began >= self.time_budget
-            reason = OVER if over else EARLY
+            reason = OVER if (self.folder / TIME_IS_OVER).exists() else EARLY
         self._end(trial, trials, reason, "FINISHED")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -102,13 +96,15 @@ class Recorder(Callback):
         for trial_id, error in trials["error"][trials["error"] != ""].items():
             self._tracker(str(trial_id)).tag(STOPPED, f"{FAILED}: {error}")
         for trial_id, reason in trials["stopped"].items():
-            if not ended_because(self.folder, str(trial_id)):
-                tracker = self._tracker(str(trial_id))
+            tracker = self._tracker(str(trial_id))
+            if tracker.run_id and not ended_because(self.folder, str(trial_id)):
                 tracker.tag(STOPPED, reason or INTERRUPTED)
                 tracker.finish("KILLED")
 
     def _end(self, trial: Trial, trials: Sequence[Trial], reason: str, status: str) -> None:
         tracker = self._tracker(trial.trial_id)
+        if not tracker.run_id:  # it never began
+            tracker.start(trial.config)
         tracker.tag(STOPPED, reason)
         tracker.finish(status)
         write_whole(self._home(trial.trial_id) / ENDED, {"reason": reason})

@@ -1,6 +1,6 @@
 """What a sweep found: a table of its trials, the best one, figures, and words for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,9 +38,10 @@ def write_recipe(config: JobConfig, file: Path) -> None:
     """Settings for `--recipe FILE` of the job that trains; machines and the run's place are left to it."""
     left = {*MACHINES, "run.name", "run.storage", "run.tracking_uri"}
     values = {name: value for name, value in config.flat().items() if name not in left}
-    for name in ("data.path", "path", "features"):
-        if values.get(name) not in (None, "", DIGITS):
-            values[name] = str(Path(values[name]).expanduser().absolute())
+    for name in ("data.path", "data.lists", "path", "features", "drc", "comparator.weights"):
+        value = str(values.get(name) or "")
+        if Path(value).expanduser().exists() and value not in ("", DIGITS):
+            values[name] = str(Path(value).expanduser().absolute())
     write_whole(file, {"system": config.system, **values})
 
 
@@ -53,9 +54,10 @@ def write_figures(trials: pd.DataFrame, space: Space, folder: Path, output: Path
         folder: of the sweep.
         output: folder of the figures.
     """
-    settings = list(space.parameters)
-    parallel_coordinates(trials, settings, space.metric).savefig(output / "parallel_coordinates.png", dpi=120)
-    metric_by_setting(trials, settings, space.metric).savefig(output / "metric_by_setting.png", dpi=120)
+    settings, ended = list(space.parameters), trials[trials["stopped"] == FINISHED]
+    drawn = ended if len(ended) > 1 else trials  # what was stopped early was measured earlier
+    parallel_coordinates(drawn, settings, space.metric).savefig(output / "parallel_coordinates.png", dpi=120)
+    metric_by_setting(drawn, settings, space.metric).savefig(output / "metric_by_setting.png", dpi=120)
     curves = {str(trial): reports_of(folder, str(trial)) for trial in trials.index}
     known = {trial: curve.set_index(EPOCH)[space.metric] for trial, curve in curves.items() if EPOCH in curve}
     if known:
@@ -63,12 +65,12 @@ def write_figures(trials: pd.DataFrame, space: Space, folder: Path, output: Path
         metric_over_epochs(known, whole, space.metric).savefig(output / "metric_over_epochs.png", dpi=120)
 
 
-def criteria(trials: pd.DataFrame, space: Space, wanted: Sequence[str]) -> list[str]:
+def criteria(trials: pd.DataFrame, space: Space, wanted: Iterable[str]) -> list[str]:
     """Columns of a table for people: the metric first, then what else tells a good trial."""
     return [name for name in dict.fromkeys((space.metric, *wanted)) if name in trials]
 
 
-def say(trials: pd.DataFrame, space: Space, wanted: Sequence[str], folder: Path) -> None:
+def say(trials: pd.DataFrame, space: Space, wanted: Iterable[str], folder: Path) -> None:
     """Prints the best trials, the criteria by k, and how many there were.
 
     Args:
@@ -84,17 +86,17 @@ def say(trials: pd.DataFrame, space: Space, wanted: Sequence[str], folder: Path)
     shown = trials[[*space.parameters, *columns, *progress]].head(ROWS)
     print(f"\nbest trials, by {space.metric}:\n{shown.to_string()}")
     if NUM_CLUSTERS in space.parameters:
-        by_k = trials.groupby(NUM_CLUSTERS)[columns].first()
+        by_k = trials.groupby(NUM_CLUSTERS).head(1).set_index(NUM_CLUSTERS).sort_index()[[*columns, *progress]]
         print(f"\nthe best trial of each k, by {space.metric}; what the criteria say together:\n{by_k.to_string()}")
     failed = trials["error"][trials["error"] != ""]
     early = ((trials["stopped"] != FINISHED) & (trials["error"] == "")).sum()
     interrupted = f", {open_ones} interrupted" if open_ones else ""
-    print(f"\n{len(trials)} trials, {early} stopped early, {len(failed)} failed{interrupted}")
+    print(f"\n{len(trials)} trial{'s' * (len(trials) != 1)}, {early} stopped early, {len(failed)} failed{interrupted}")
     for trial, error in failed.items():
         print(f"{trial} failed: {error} ({folder / TRIALS / str(trial) / 'error.txt'})")
 
 
 def read(output: Path) -> pd.DataFrame:
     """The table that was written."""
-    trials = pd.read_csv(output / TABLE, index_col=TRIAL)
+    trials = pd.read_csv(output / TABLE, index_col=TRIAL, dtype={"error": str, "stopped": str})
     return trials.fillna({"error": "", "stopped": ""})

@@ -4,19 +4,28 @@ import runpy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from ray import tune
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
-from ordclust_ray.config import InputError, JobConfig
+from ordclust_ray.config import MACHINES, InputError, JobConfig
 
 Config = TypeVar("Config", bound=JobConfig)
 PARTS = ("SYSTEM", "PARAMETERS", "METRIC", "MODE", "REASON")
 MODES = ("min", "max")
-SHARED = {"drc", "path", "candidates", "comparator.image_size", "features", "column", "label_column"}
-"""Settings that say what all trials work on, beside those of the data and the run."""
+CLUSTERS = {"silhouette": "max", "nearest_same_cluster": "max", "stability": "max"}
+"""Criteria of clusters that need no label, and which end of each is best."""
+BEST_END = {"min": "highest", "max": "lowest"}
+"""Of a metric whose mode is the other one."""
+SHARED = {
+    *("drc", "path", "candidates", "comparator.image_size", "features", "column", "label_column"),
+    *("rank.step", "rank.cumulative_score_at", "credible_mass", "rank.credible_mass"),
+    *("seeds", "sample", "clustering.sample", "cpus_per_trial"),
+    *MACHINES,
+}
+"""What all trials of a sweep work on, with, and are judged by, beside the sections `data` and `run`."""
 
 
 @dataclass(frozen=True)
@@ -90,33 +99,57 @@ def read_space(given: str, folder: Path, systems: Collection[str]) -> Space:
     if not isinstance(parameters, dict) or not parameters:
         raise InputError(f"PARAMETERS of space {str(file)!r} must be a dictionary of at least one distribution")
     for name, domain in parameters.items():
-        if not isinstance(domain, Domain):
-            raise InputError(f"{name!r} of space {str(file)!r} is {domain!r}; it must be a distribution of ray.tune")
+        if not isinstance(domain, Categorical | Integer | Float):
+            shown = type(domain).__name__ if isinstance(domain, Domain) else repr(domain)
+            raise InputError(
+                f"{name!r} of space {str(file)!r} is {shown}; it must be a distribution of ray.tune: choice, uniform, "
+                "loguniform, randint or their like"
+            )
     return Space(file.stem, system, parameters, metric, mode, reason)
 
 
-def require_settings(space: Space, config: JobConfig, metrics: Collection[str]) -> None:
+def require_settings(space: Space, config: JobConfig, metrics: Mapping[str, str]) -> None:
     """Checks a space against the settings of a recipe, before anything is tried.
 
     Args:
         space: to be searched.
         config: of the recipe.
-        metrics: that trials report.
+        metrics: that trials report, and which end of each is best.
 
     Raises:
-        InputError: a name that is no setting, or one that all trials share, an end or a choice that the setting does
-            not allow, or a metric that nobody reports.
+        InputError: a name that is no setting, or one that all trials share; a value that the setting does not allow; a
+            metric that nobody reports, or whose other end is best.
     """
     if space.metric not in metrics:
         raise InputError(f"METRIC of space {space.name} is {space.metric!r}; it must be one of {', '.join(metrics)}")
+    if space.mode != metrics[space.metric]:
+        raise InputError(
+            f"MODE of space {space.name} is {space.mode!r}; {space.metric} is best at its {BEST_END[space.mode]}"
+        )
     for name, domain in space.parameters.items():
-        if name in SHARED or (name.startswith(("data.", "run.")) and name != "run.seed"):
+        if name in SHARED or name.startswith(("data.", "run.")):
             raise InputError(f"space {space.name}: {name!r} cannot be searched; all trials of a sweep share it")
         for value in ends(domain):
             try:
+                require_type(name, value, config)
                 with_values(config, {name: value})
-            except InputError as error:
+            except (InputError, TypeError) as error:
                 raise InputError(f"space {space.name}: {error}") from None
+
+
+def require_type(name: str, value: Any, config: JobConfig) -> None:
+    """Raises InputError where a value is of another type than a setting, or none of its names."""
+    section, _, field = name.rpartition(".")
+    owner = getattr(config, section, None) if section else config
+    kind = get_type_hints(type(owner)).get(field)
+    if kind is None:  # there is no such setting, which is said elsewhere
+        return
+    names = [option for part in (kind, *get_args(kind)) if get_origin(part) is Literal for option in get_args(part)]
+    if names and value not in names:
+        raise InputError(f"{name!r} is {value!r}; it must be one of {', '.join(map(repr, names))}")
+    takes = {int: (int, np.integer), float: (int, float, np.number), bool: (bool, np.bool_), str: (str,)}.get(kind)
+    if takes and (not isinstance(value, takes) or (kind is not bool and isinstance(value, bool))):
+        raise InputError(f"{name!r} is {value!r}; it must be of type {kind.__name__}")
 
 
 def ends(domain: Domain) -> Sequence[Any]:
@@ -125,7 +158,7 @@ def ends(domain: Domain) -> Sequence[Any]:
         return list(domain.categories)
     if isinstance(domain, Integer):
         return [domain.lower, domain.upper - 1]
-    return [domain.lower, domain.upper] if isinstance(domain, Float) else []
+    return [float(domain.lower), float(domain.upper)] if isinstance(domain, Float) else []
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:

@@ -1,7 +1,6 @@
 """A sweep: Ray Tune tries settings, and a driver that was killed goes on with what is left to try."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -15,11 +14,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
+from ray.tune.stopper import TimeoutStopper
 
-from ordclust_ray.config import SearchConfig, StoppingConfig
-from ordclust_ray.tuning.record import EPOCH, OVER, ended_because, reported
-from ordclust_ray.tuning.space import Space
+from ordclust_ray.config import JobConfig, SearchConfig, StoppingConfig
+from ordclust_ray.tuning.record import EPOCH, EPOCHS, OVER, TIME_IS_OVER, ended_because, reported
+from ordclust_ray.tuning.space import Space, ends, with_values
 
+LENGTHS = {f"training.{name}" for name in ("epochs", "warmup_epochs", "rounds", "epochs_per_round")}
+"""Settings that say how long a trial trains."""
 TRIALS = "trials"
 """Folder of Ray Tune's own files in that of the sweep."""
 
@@ -65,7 +67,6 @@ def run_sweep(
         A row a trial that has begun, by its id: the settings, what it reported last, `seconds`, `stopped`, why it
         ended, empty where it has not, and `error`, empty where there is none; and whether the sweep is complete.
     """
-    began = time.monotonic()
     trainable = tune.with_resources(tune.with_parameters(trial, **data), dict(execution.resources))
     home = str(folder / TRIALS)
     if tune.Tuner.can_restore(home):
@@ -82,32 +83,67 @@ def run_sweep(
                 num_samples=1 if search.algorithm == "grid" else search.num_trials,
                 max_concurrent_trials=execution.concurrent or None,
                 trial_dirname_creator=id_of,
-                time_budget_s=search.time_budget or None,
             ),
-            run_config=tune.RunConfig(name=TRIALS, storage_path=str(folder), callbacks=list(callbacks), verbose=0),
+            run_config=tune.RunConfig(
+                name=TRIALS,
+                storage_path=str(folder),
+                callbacks=list(callbacks),
+                stop=Budget(search.time_budget, folder / TIME_IS_OVER) if search.time_budget else None,
+                verbose=0,
+            ),
         )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial's traceback is in its folder
     trials = trials_of(tuner.fit(), folder)
-    if search.time_budget and time.monotonic() - began >= search.time_budget:
+    if (folder / TIME_IS_OVER).exists():
         return trials.replace({"stopped": {"": OVER}}), True
     return trials, len(trials) >= planned(space, search) and bool((trials["stopped"] != "").all())
 
 
-def halving(stopping: StoppingConfig, epochs: int) -> TrialScheduler | None:
+class Budget(TimeoutStopper):
+    """Ends a sweep after so many seconds of work, interruptions not counted, and leaves a file that says so."""
+
+    def __init__(self, seconds: float, marker: Path) -> None:
+        super().__init__(seconds)
+        self._marker = marker
+
+    def stop_all(self) -> bool:
+        """Whether the time is over."""
+        over = bool(super().stop_all())
+        if over:
+            self._marker.touch()
+        return over
+
+
+class Halving(ASHAScheduler):
+    """Asynchronous successive halving of trials of any length; a trial in its last epoch is not stopped early."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """What becomes of a trial after a report."""
+        if result[EPOCH] >= result[EPOCHS]:
+            return self.CONTINUE
+        return str(super().on_trial_result(tune_controller, trial, result))
+
+
+def halving(stopping: StoppingConfig, longest: int, least: int) -> TrialScheduler | None:
     """Stops trials that are worse than most others after as many epochs.
 
     Args:
         stopping: when.
-        epochs: of a whole trial.
+        longest: epochs of the longest trial.
+        least: epochs before which the settings have not acted.
     """
     if stopping.scheduler == "none":
         return None
-    return ASHAScheduler(
-        time_attr=EPOCH,
-        max_t=epochs + 1,  # the last epoch is not an early stop
-        grace_period=min(stopping.grace_epochs or max(1, epochs // 4), epochs),
-        reduction_factor=stopping.reduction_factor,
+    grace = stopping.grace_epochs or max(longest // 4, least)
+    return Halving(
+        time_attr=EPOCH, max_t=longest + 1, grace_period=min(grace, longest), reduction_factor=stopping.reduction_factor
     )
+
+
+def longest_training(space: Space, config: JobConfig) -> int:
+    """Epochs of the longest trial that a space allows."""
+    most = {name: max(ends(domain)) for name, domain in space.parameters.items() if name in LENGTHS}
+    return int(with_values(config, most).training.epochs)  # type: ignore[attr-defined]
 
 
 def planned(space: Space, search: SearchConfig) -> int:

@@ -10,8 +10,9 @@ from ray import tune
 from ray.train import Checkpoint, UserCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from ordclust_ray.config import JobConfig, WorkersConfig
+from ordclust_ray.config import WorkersConfig
 from ordclust_ray.training.checkpoint import HISTORY
+from ordclust_ray.tuning.record import EPOCHS
 from ordclust_ray.tuning.space import with_values
 
 TRAINING = "training"
@@ -22,12 +23,12 @@ class Trials(Protocol):
     """What the trials of a sweep have in common: data, and settings that are not searched.
 
     Attributes:
-        METRICS: what a sweep may decide by.
+        METRICS: what a sweep may decide by, and which end of each is best.
         LABELLED: the same, of what looks at known classes or groups.
     """
 
-    METRICS: ClassVar[tuple[str, ...]]
-    LABELLED: ClassVar[tuple[str, ...]]
+    METRICS: ClassVar[dict[str, str]]
+    LABELLED: ClassVar[dict[str, str]]
 
     @staticmethod
     def source(config: Any) -> Any:
@@ -38,13 +39,19 @@ class Trials(Protocol):
         """
         ...
 
+    @staticmethod
+    def least_epochs(config: Any) -> int:
+        """Epochs before which some settings have not acted on the networks."""
+        ...
+
     @classmethod
-    def open(cls, config: Any, source: Any, use_gpu: bool, **more: Any) -> "Trials":
+    def open(cls, config: Any, source: Any, metric: str, use_gpu: bool, **more: Any) -> "Trials":
         """Decodes the images, once for all trials.
 
         Args:
             config: settings of all trials.
             source: of the images.
+            metric: of the sweep.
             use_gpu: whether the workers train on GPUs.
             more: settings of the validation part, where ranks are known.
         """
@@ -93,14 +100,14 @@ class Trials(Protocol):
 class Reports(TuneReportCallback):
     """Passes reports of the workers that have the sweep's metric on to Ray Tune."""
 
-    def __init__(self, metric: str) -> None:
+    def __init__(self, metric: str, epochs: int) -> None:
         super().__init__()
-        self._metric = metric
+        self._metric, self._epochs = metric, epochs
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
         """Of the first worker."""
         if self._metric in metrics[0]:
-            super().after_report(run_context, metrics, checkpoint)
+            super().after_report(run_context, [metrics[0] | {EPOCHS: self._epochs}], checkpoint)
 
 
 def train_trial(values: dict[str, Any], trials: Trials, metric: str, folder: Path) -> None:
@@ -114,12 +121,12 @@ def train_trial(values: dict[str, Any], trials: Trials, metric: str, folder: Pat
     """
     trial_id = tune.get_context().get_trial_id()
     assert trial_id is not None
-    config: JobConfig = with_values(trials.config, values)
+    config = with_values(trials.config, values)
     home = folder / TRAINING / trial_id
     was_done = last_checkpoint(home)
-    checkpoint = trials.fit(config, trial_id, home, [Reports(metric)])
+    checkpoint = trials.fit(config, trial_id, home, [Reports(metric, config.training.epochs)])
     if checkpoint == was_done:  # the driver ended after the training and before it knew
-        tune.report(history_of(checkpoint)[-1])
+        tune.report(history_of(checkpoint)[-1] | {EPOCHS: config.training.epochs})
 
 
 def last_checkpoint(home: Path) -> Path | None:
@@ -145,10 +152,18 @@ def history_of(checkpoint: Path) -> list[dict[str, Any]]:
     return found
 
 
-def threads_each(training: WorkersConfig, cpus: float, at_once: int) -> int:
-    """Threads of a worker's arithmetic where so many trials share the machine: more than its cores are far slower.
+def threads_each(training: WorkersConfig, machines: Sequence[float], at_once: int) -> int:
+    """Threads of a worker's arithmetic where so many trials share the machines: more than their cores are far slower.
 
-    >>> threads_each(WorkersConfig(num_workers=2), 16, 4), threads_each(WorkersConfig(threads_per_worker=3), 16, 4)
-    (2, 3)
+    Args:
+        training: workers of a trial.
+        machines: CPUs of each.
+        at_once: trials at a time.
+
+    >>> threads_each(WorkersConfig(num_workers=2), [16], 4), threads_each(WorkersConfig(), [4, 4], 1)
+    (2, 4)
+    >>> threads_each(WorkersConfig(threads_per_worker=3), [16], 4)
+    3
     """
-    return training.threads_per_worker or max(1, int(cpus) // (at_once * training.num_workers))
+    shared = int(sum(machines)) // (at_once * training.num_workers)
+    return training.threads_per_worker or max(1, min(shared, int(max(machines))))

@@ -26,7 +26,9 @@ from ordclust_ray.training.comparator import ComparatorRun
 from ordclust_ray.training.drc_orid import DrcOrid
 from ordclust_ray.training.idfd_run import Idfd
 from ordclust_ray.training.orid import extract_features
+from ordclust_ray.tuning.space import CLUSTERS
 
+STABILITY = "stability"
 AT_ONCE = 256
 """Images that are encoded at a time."""
 ANOTHER = 1
@@ -77,11 +79,13 @@ class OridValidation:
     Attributes:
         held_out: images and ranks.
         rank_levels: (M,) the distinct ranks of the training images.
+        metric: of the sweep. Stability, which costs a clustering, is known at the end alone unless it is the metric.
         sample: training images that silhouette and nearest neighbours are computed for.
     """
 
     held_out: HeldOut
     rank_levels: NDArray[np.float64]
+    metric: str
     sample: int = 2_000
 
     def __call__(self, model: DrcOrid) -> dict[str, float]:
@@ -129,11 +133,13 @@ class OridValidation:
     def _of_clusters(self, model: DrcOrid, identity: Tensor) -> dict[str, float]:
         k, seed = model.config.clustering.num_clusters, model.config.run.seed
         if k == 1:
-            return {}
+            return dict.fromkeys([*CLUSTERS, *(["nmi"] if model.problem.num_groups else [])], float("nan"))
         edges = share_edges(model.problem.num_train, world_size())
         clusters, first = model.assignments.cpu().numpy(), edges[process_rank()]
         plain = plain_measures(identity, first, model.problem.num_train, clusters, k, sample=self.sample, seed=seed)
-        return numbers(plain) | {"stability": model.stability(identity, another_seed(seed, ANOTHER))}
+        if self.metric != STABILITY and len(model.history) < model.config.training.epochs:
+            return numbers(plain)
+        return numbers(plain) | {STABILITY: model.stability(identity, another_seed(seed, ANOTHER))}
 
 
 @dataclass(frozen=True)
@@ -186,26 +192,33 @@ class ComparatorValidation:
         return self.held_out.measures(estimator, Encoded(compared, identity, order), self.rank.cumulative_score_at)
 
 
-def bank_stability(model: Idfd) -> dict[str, float]:
-    """`measure` of `idfd_worker.IdfdJob`: where there was a clustering, how well one from other starts agrees with it.
+@dataclass(frozen=True)
+class BankCriteria:
+    """`measure` of `idfd_worker.IdfdJob`: criteria of the clusters, as numbers, where there was a clustering.
 
-    Returns:
-        `stability`, the adjusted Rand index, and the criteria of the record as numbers.
+    Attributes:
+        metric: of the sweep. Stability, which costs a clustering, is known at the end alone unless it is the metric.
     """
-    record, bank, settings = model.history[-1], model.trainer.bank, model.config.clustering
-    if "silhouette" not in record or model.clusters is None:
-        return {}
-    seed = another_seed(another_seed(model.config.run.seed, len(model.history)), ANOTHER)
-    other = kmeans(
-        bank.rows,
-        bank.first,
-        model.num_clusters,
-        starts=settings.starts,
-        seed=seed,
-        sklearn_rows=settings.sklearn_images,
-    )
-    table = contingency(model.clusters.assignments, other.assignments, model.num_clusters, model.num_clusters)
-    return numbers(record) | {"stability": adjusted_rand_index(np.sum(all_gather(table), axis=0))}
+
+    metric: str
+
+    def __call__(self, model: Idfd) -> dict[str, float]:
+        """`silhouette`, `nearest_same_cluster`, and `stability`, how well clusters from other starts agree."""
+        record, bank, settings = model.history[-1], model.trainer.bank, model.config.clustering
+        if "silhouette" not in record or model.clusters is None:
+            return {}
+        if self.metric != STABILITY and len(model.history) < model.config.training.epochs:
+            return numbers(record)
+        other = kmeans(
+            bank.rows,
+            bank.first,
+            model.num_clusters,
+            starts=settings.starts,
+            seed=another_seed(another_seed(model.config.run.seed, len(model.history)), ANOTHER),
+            sklearn_rows=settings.sklearn_images,
+        )
+        table = contingency(model.clusters.assignments, other.assignments, model.num_clusters, model.num_clusters)
+        return numbers(record) | {STABILITY: adjusted_rand_index(np.sum(all_gather(table), axis=0))}
 
 
 def numbers(measures: dict[str, Any]) -> dict[str, float]:

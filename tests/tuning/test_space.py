@@ -7,10 +7,10 @@ from ray import tune
 
 from ordclust_ray.config import ComparatorTrialConfig, FeatureTrialConfig, InputError, JobConfig
 from ordclust_ray.recipes import comparator, drc, idfd
-from ordclust_ray.tuning.space import read_space, require_settings, with_values
+from ordclust_ray.tuning.space import CLUSTERS, read_space, require_settings, with_values
 
 OURS = Path(__file__).parent.parent.parent / "tune_spaces"
-SYSTEMS, METRICS = ("drc-orid", "comparator", "idfd", "features"), ("MAE", "nearest_same_cluster", "silhouette")
+SYSTEMS, METRICS = ("drc-orid", "comparator", "idfd", "features"), {"MAE": "min", **CLUSTERS}
 OWN = """
 from ray import tune
 SYSTEM = "drc-orid"
@@ -65,6 +65,22 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
             '{"run.name": tune.choice(["a"])}',
             "space own: 'run.name' cannot be searched; all trials of a sweep share it",
         ),
+        (
+            '{"training.num_workers": tune.choice([4])}',
+            "space own: 'training.num_workers' cannot be searched; all trials",
+        ),
+        ('{"run.seed": tune.choice([4])}', "space own: 'run.seed' cannot be searched; all trials of a sweep share it"),
+        (
+            '{"training.learning_rate": tune.choice(["adam"])}',
+            "'training.learning_rate' is 'adam'; it must be of type float",
+        ),
+        ('{"clustering.num_clusters": tune.uniform(2, 6)}', "'clustering.num_clusters' is 2.0; it must be of type int"),
+        ('{"rank.scale": tune.choice(["geo"])}', "'rank.scale' is 'geo'; it must be one of 'linear', 'geometric'"),
+        ('{"training.flip": tune.choice([1])}', "'training.flip' is 1; it must be of type bool"),
+        (
+            '{"rank.tolerance": tune.sample_from(lambda _: 1)}',
+            "is Function; it must be a distribution of ray.tune: choice",
+        ),
         ("{}", "must be a dictionary of at least one distribution"),
         ("tune.nosuch()", "cannot be read: AttributeError: "),
     ],
@@ -89,7 +105,14 @@ def test_a_system_or_a_metric_that_there_is_not_is_named(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"SYSTEM of space .*own\.py' is 'drc-orid'; it must be one of idfd, features"):
         read_space(file, OURS, ("idfd", "features"))
     with pytest.raises(InputError, match="METRIC of space own is 'MAE'; it must be one of silhouette, acc"):
-        require_settings(read_space(file, OURS, SYSTEMS), drc.digits(), ("silhouette", "acc"))
+        require_settings(read_space(file, OURS, SYSTEMS), drc.digits(), {"silhouette": "max", "acc": "max"})
+
+
+def test_the_end_of_the_metric_is_checked(tmp_path: Path) -> None:
+    file = own(tmp_path, '{"clustering.num_clusters": tune.choice([2, 3])}')
+    Path(file).write_text(Path(file).read_text().replace('"min"', '"max"'))
+    with pytest.raises(InputError, match="MODE of space own is 'max'; MAE is best at its lowest"):
+        require_settings(read_space(file, OURS, SYSTEMS), drc.digits(), METRICS)
 
 
 def test_a_grid_is_of_choices_alone(tmp_path: Path) -> None:
