@@ -184,7 +184,7 @@ def test_a_trial_that_fails_is_recorded_and_the_sweep_goes_on(storage: Path) -> 
         (["groups", "digits"], "there is no recipe 'digits'; it must be one of features"),
         (["groups"], "--features is missing; it must be a Parquet or a .npy file"),
         (["groups", "features", "--num-trials", "0"], "--num-trials is 0; it must be at least 1"),
-        (["drc", "--algorithm", "grid"], "--algorithm grid needs tune.choice for every setting; 'rank.tolerance' is"),
+        (["idfd", "--algorithm", "grid"], "--algorithm grid needs tune.choice for every setting; 'loss.instance_temp"),
         (["drc", "--reduction-factor", "1"], "--reduction-factor is 1; it must be at least 1.5"),
         (["idfd", "small", "--validation-fraction", "0.5"], "--validation-fraction"),
         (["rank"], "--drc is missing; it must be the folder, the name or the MLflow run id of a finished run"),
