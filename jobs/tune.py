@@ -81,7 +81,8 @@ def main(arguments: list[str]) -> None:
 
 def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
     """Searches unless that was done, and says what was found; so many trials are planned."""
-    name = name_of(sweep.trial.run, f"sweep-{space.name}")
+    kind, name = KINDS.get(space.system, FeatureTrials), name_of(sweep.trial.run, f"sweep-{space.name}")
+    source = kind.source(sweep.trial)
     where = {"run.storage": str(sweep.trial.run.storage_path), "run.tracking_uri": sweep.trial.run.tracking_uri}
     settings = kept(sweep.trial, FREE) | {**where, "space": space.described(), **sweep.asked}
     with opened(sweep.trial.run, name, settings) as (folder, tracker):
@@ -89,7 +90,7 @@ def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
         if tracker.finished and (output / TABLE).exists():
             print(f"sweep {name} is finished; its results:")
         else:
-            trials, execution = open_trials(space, sweep)
+            trials, execution = open_trials(space, sweep, source)
             require_labels(space, trials)
             print(f"sweep {name}: {total} trials, by {space.metric} ({space.mode}): {space.reason}", flush=True)
             refuse_other_data(folder, **trials.data())
@@ -100,7 +101,7 @@ def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
                 if not complete:
                     say(found, space, trials.METRICS, folder)
                     raise InputError(f"interrupted; the same command with --run.name {name} goes on")
-        say(read(output), space, KINDS.get(space.system, FeatureTrials).METRICS, folder)
+        say(read(output), space, kind.METRICS, folder)
         print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
 
 
@@ -109,15 +110,14 @@ def in_words(space: Space) -> dict[str, str]:
     return {"space": space.name, **{f"space.{name}": text for name, text in space.described().items()}}
 
 
-def open_trials(space: Space, sweep: Sweep) -> tuple[Trials | FeatureTrials, Execution]:
-    """The data, in memory once for all trials, and how trials run on this cluster."""
+def open_trials(space: Space, sweep: Sweep, source: Any) -> tuple[Trials | FeatureTrials, Execution]:
+    """The data from their source, in memory once for all trials, and how trials run on this cluster."""
     if isinstance(sweep, FeatureSweep):
         trials = FeatureTrials(sweep.trial, *read_features(sweep.trial))
         start_ray()
         return trials, Execution({"cpu": sweep.trial.cpus_per_trial}, sweep.search.concurrent)
     assert isinstance(sweep, TrainedSweep)
     training, kind = sweep.trial.training, KINDS[space.system]
-    source = kind.source(sweep.trial)
     start_ray()
     lines, use_gpu = preflight(training, sweep.trial.run.storage_path)
     room = max(1, room_for(training) // training.num_workers)

@@ -37,6 +37,11 @@ class FeatureTrials:
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
 
+    @staticmethod
+    def source(config: FeatureTrialConfig) -> None:
+        """The features are their own source; raises InputError where none are named."""
+        config.require()
+
     @property
     def labelled(self) -> bool:
         """Whether classes are known."""
@@ -55,7 +60,6 @@ def read_features(config: FeatureTrialConfig) -> tuple[NDArray[np.float32], NDAr
     Raises:
         InputError: a file that cannot be read, or a row that is zero or not finite.
     """
-    config.require()
     columns = [config.label_column] if config.label_column else []
     try:
         parts = file_parts(str(Path(config.features).expanduser().absolute()), config.column, 1, columns)
