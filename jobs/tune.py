@@ -115,7 +115,8 @@ def open_trials(space: Space, sweep: Sweep, source: Any) -> tuple[Trials | Featu
     if isinstance(sweep, FeatureSweep):
         trials = FeatureTrials(sweep.trial, *read_features(sweep.trial))
         start_ray()
-        return trials, Execution({"cpu": sweep.trial.cpus_per_trial}, sweep.search.concurrent)
+        resources = {"cpu": sweep.trial.cpus_per_trial}
+        return trials, Execution(resources, sweep.search.concurrent, reuse=True)
     assert isinstance(sweep, TrainedSweep)
     training, kind = sweep.trial.training, KINDS[space.system]
     start_ray()

@@ -34,11 +34,13 @@ class Execution:
         resources: that a trial reserves, beside what its workers do where it trains.
         concurrent: trials at a time; 0: as many as the resources allow.
         scheduler: stops trials early; None: none are stopped.
+        reuse: whether a process goes from trial to trial, which spares its start; for trials that report once.
     """
 
     resources: Mapping[str, float]
     concurrent: int = 0
     scheduler: TrialScheduler | None = None
+    reuse: bool = False
 
 
 def run_sweep(
@@ -83,6 +85,7 @@ def run_sweep(
                 num_samples=1 if search.algorithm == "grid" else search.num_trials,
                 max_concurrent_trials=execution.concurrent or None,
                 trial_dirname_creator=id_of,
+                reuse_actors=execution.reuse,
             ),
             run_config=tune.RunConfig(
                 name=TRIALS,

@@ -50,7 +50,7 @@ def swept(folder: Path, tracker: Tracker) -> tuple[pd.DataFrame, bool]:
         total=planned(SIX, search),
     )
     data = {"trials": FeatureTrials(FeatureTrialConfig(features="planted", seeds=3), planted(), np.full(600, -1))}
-    execution = Execution({"cpu": 1.0}, concurrent=1)
+    execution = Execution({"cpu": 1.0}, concurrent=1, reuse=True)
     return run_sweep(cluster_features, data, SIX, search, execution, folder, callbacks=[recorder], seed=0)
 
 
