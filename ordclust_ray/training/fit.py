@@ -70,7 +70,8 @@ def fit(
         scaling_config=ScalingConfig(
             num_workers=training.num_workers,
             use_gpu=use_gpu,
-            resources_per_worker=resources_of(training, use_gpu=use_gpu),
+            resources_per_worker={"CPU": training.cpus_per_worker}
+            | ({"GPU": training.gpus_per_worker} if use_gpu else {}),
         ),
         run_config=TrainRunConfig(
             name=name,
@@ -94,11 +95,6 @@ def fit(
     if checkpoint is None or len(json.loads((Path(checkpoint.path) / HISTORY).read_text())) < epochs:
         raise TrainingStopped("training stopped before its last epoch")
     return Path(checkpoint.path)
-
-
-def resources_of(training: WorkersConfig, *, use_gpu: bool) -> dict[str, float]:
-    """What each worker reserves."""
-    return {"CPU": training.cpus_per_worker} | ({"GPU": training.gpus_per_worker} if use_gpu else {})
 
 
 @contextlib.contextmanager

@@ -14,10 +14,9 @@ from ray.train import UserCallback
 
 from ordclust_ray.config import ComparatorTrialConfig, DrcConfig, ValidationConfig
 from ordclust_ray.core.image_comparator import ImageComparator
-from ordclust_ray.core.random_keys import another_seed
 from ordclust_ray.core.rank_estimator import RankNetworks
 from ordclust_ray.data.decoded import collected, decoded_stream, fingerprint, only
-from ordclust_ray.data.prepare import TEST, TRAIN, Prepared, stratified_split
+from ordclust_ray.data.prepare import TEST, TRAIN, Prepared
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import encode
 from ordclust_ray.finished import FinishedRun, find_run, open_again, open_run, prepare_again
@@ -28,10 +27,8 @@ from ordclust_ray.training.checkpoint import restore_training
 from ordclust_ray.training.comparator_weights import load_weights
 from ordclust_ray.training.comparator_worker import ComparatorJob, train_comparator
 from ordclust_ray.training.drc_orid import Problem
-from ordclust_ray.training.fit import fit
-from ordclust_ray.tuning.drc_trials import VALIDATION, without_rows
-from ordclust_ray.tuning.placement_groups import noted
-from ordclust_ray.tuning.trained import TRAINING
+from ordclust_ray.tuning.drc_trials import without_rows, without_validation
+from ordclust_ray.tuning.trained import fit_trial
 from ordclust_ray.tuning.validation import ComparatorValidation, HeldOut
 
 
@@ -86,8 +83,7 @@ class ComparatorTrials:
         prepared = prepare_again(drc, config.comparator.image_size, known[["cluster"]])
         prepared = replace(prepared, manifest=prepared.manifest.join(known[["cluster"]]))
         train = known[known["split"] == TRAIN]
-        fraction = min(validation.validation_fraction, validation.validation_images / len(train))
-        split = stratified_split(train["rank"], fraction, another_seed(config.run.seed, VALIDATION))
+        split = without_validation(train["rank"], validation, config.run.seed)
         own = {name: np.zeros(len(prepared.checksums), dtype=bool) for name in (TRAIN, TEST)}
         for name, chosen in own.items():
             chosen[split.index[split == name]] = True
@@ -119,17 +115,8 @@ class ComparatorTrials:
         problem = Problem.of(self.prepared.train.count(), self.prepared.rank_levels, rank, num_groups=0)
         data, measure = self.drc.config.data, replace(self.measure, rank=rank)
         pool_images = max(2, int(data.pool_images * (data.image_size / compared.image_size) ** 2))
-        return fit(
-            noted(train_comparator, trial_id),
-            ComparatorJob(config, problem, pool_images, ray.put(network.state_dict()), Silent(), measure),
-            self.prepared.train,
-            name=TRAINING,
-            training=config.training,
-            epochs=config.training.epochs,
-            run=replace(config.run, storage=str(folder)),
-            use_gpu=self.use_gpu,
-            callbacks=callbacks,
-        )
+        job = ComparatorJob(config, problem, pool_images, ray.put(network.state_dict()), Silent(), measure)
+        return fit_trial(train_comparator, job, self.prepared.train, config, trial_id, folder, self.use_gpu, callbacks)
 
     def _rank(self, config: ComparatorTrialConfig) -> Any:
         rules = {name: getattr(config, name) for name in ("references", "candidates", "credible_mass")}

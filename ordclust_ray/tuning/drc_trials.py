@@ -18,11 +18,9 @@ from ordclust_ray.progress import Silent
 from ordclust_ray.references import save_trained
 from ordclust_ray.training.checkpoint import restore
 from ordclust_ray.training.drc_orid import Problem
-from ordclust_ray.training.fit import fit
 from ordclust_ray.training.orid_worker import TrainJob, train_orid
-from ordclust_ray.tuning.placement_groups import noted
 from ordclust_ray.tuning.space import CLUSTERS
-from ordclust_ray.tuning.trained import TRAINING
+from ordclust_ray.tuning.trained import fit_trial
 from ordclust_ray.tuning.validation import HeldOut, OridValidation
 
 VALIDATION = 2
@@ -94,17 +92,8 @@ class DrcTrials:
         """See `trained.Trials`."""
         prepared = self.prepared
         problem = Problem.of(prepared.train.count(), prepared.rank_levels, config.rank, len(prepared.groups))
-        return fit(
-            noted(train_orid, trial_id),
-            TrainJob(config, problem, Silent(), self.measure),
-            prepared.train,
-            name=TRAINING,
-            training=config.training,
-            epochs=config.training.epochs,
-            run=replace(config.run, storage=str(folder)),
-            use_gpu=self.use_gpu,
-            callbacks=callbacks,
-        )
+        job = TrainJob(config, problem, Silent(), self.measure)
+        return fit_trial(train_orid, job, prepared.train, config, trial_id, folder, self.use_gpu, callbacks)
 
     def save_model(self, config: DrcConfig, checkpoint: Path, model: Path) -> None:
         """See `trained.Trials`."""
@@ -123,9 +112,19 @@ def validation_split(manifest: pd.DataFrame, config: DrcConfig, validation: Vali
     if split is None:
         split = stratified_split(manifest["rank"], config.data.test_fraction, seed)
     train = manifest["rank"][split == TRAIN]
-    fraction = min(validation.validation_fraction, validation.validation_images / max(len(train), 1))
-    own = stratified_split(train, fraction, another_seed(seed, VALIDATION))
-    return own.reindex(manifest.index, fill_value="")
+    return without_validation(train, validation, seed).reindex(manifest.index, fill_value="")
+
+
+def without_validation(ranks: pd.Series, validation: ValidationConfig, seed: int) -> pd.Series:
+    """Parts of training images: "train", and "test" for the validation part.
+
+    Args:
+        ranks: of the training images, by instance_id.
+        validation: how large the part is.
+        seed: of the sweep.
+    """
+    fraction = min(validation.validation_fraction, validation.validation_images / max(len(ranks), 1))
+    return stratified_split(ranks, fraction, another_seed(seed, VALIDATION))
 
 
 def without_rows(prepared: Prepared) -> Prepared:

@@ -15,11 +15,9 @@ from ordclust_ray.data.unlabelled import Unlabelled, open_unlabelled, prepare_un
 from ordclust_ray.models import save_clusters
 from ordclust_ray.progress import Silent
 from ordclust_ray.training.checkpoint import restore_training
-from ordclust_ray.training.fit import fit
 from ordclust_ray.training.idfd_worker import IdfdJob, train_idfd
-from ordclust_ray.tuning.placement_groups import noted
 from ordclust_ray.tuning.space import CLUSTERS
-from ordclust_ray.tuning.trained import TRAINING
+from ordclust_ray.tuning.trained import fit_trial
 from ordclust_ray.tuning.validation import BankCriteria
 
 
@@ -88,17 +86,8 @@ class IdfdTrials:
         reported = replace(config.training, checkpoint_every=config.clustering.every)  # a report comes with each
         trained = replace(config, training=reported)
         k = config.clustering.num_clusters or self.prepared.num_clusters
-        return fit(
-            noted(train_idfd, trial_id),
-            IdfdJob(trained, self.prepared.train.count(), k, self.labels, Silent(), BankCriteria(self.metric)),
-            self.prepared.train,
-            name=TRAINING,
-            training=trained.training,
-            epochs=trained.training.epochs,
-            run=replace(config.run, storage=str(folder)),
-            use_gpu=self.use_gpu,
-            callbacks=callbacks,
-        )
+        job = IdfdJob(trained, self.prepared.train.count(), k, self.labels, Silent(), BankCriteria(self.metric))
+        return fit_trial(train_idfd, job, self.prepared.train, trained, trial_id, folder, self.use_gpu, callbacks)
 
     def save_model(self, config: IdfdConfig, checkpoint: Path, model: Path) -> None:
         """See `trained.Trials`."""

@@ -2,16 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import ray.data
 from ray import tune
 from ray.train import Checkpoint, UserCallback
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ordclust_ray.config import WorkersConfig
 from ordclust_ray.training.checkpoint import HISTORY
+from ordclust_ray.training.fit import fit
+from ordclust_ray.tuning.placement_groups import noted
 from ordclust_ray.tuning.record import EPOCHS
 from ordclust_ray.tuning.space import with_values
 
@@ -127,6 +131,30 @@ def train_trial(values: dict[str, Any], trials: Trials, metric: str, folder: Pat
     checkpoint = trials.fit(config, trial_id, home, [Reports(metric, config.training.epochs)])
     if checkpoint == was_done:  # the driver ended after the training and before it knew
         tune.report(history_of(checkpoint)[-1] | {EPOCHS: config.training.epochs})
+
+
+def fit_trial(
+    loop: Callable[[dict[str, Any]], str],
+    job: Any,
+    train: ray.data.Dataset,
+    config: Any,
+    trial_id: str,
+    folder: Path,
+    use_gpu: bool,
+    callbacks: Sequence[UserCallback],
+) -> Path:
+    """`training.fit.fit` in a trial's own folder, with its placement group noted; the arguments are those of both."""
+    return fit(
+        noted(loop, trial_id),
+        job,
+        train,
+        name=TRAINING,
+        training=config.training,
+        epochs=config.training.epochs,
+        run=replace(config.run, storage=str(folder)),
+        use_gpu=use_gpu,
+        callbacks=callbacks,
+    )
 
 
 def last_checkpoint(home: Path) -> Path | None:
