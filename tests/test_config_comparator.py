@@ -38,6 +38,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "training.min_crop": (0.01, 1),
     "training.num_workers": (1, INFINITE),
     "training.cpus_per_worker": (0.01, INFINITE),
+    "training.gpus_per_worker": (0.01, 1),
     "training.threads_per_worker": (0, INFINITE),
     "training.max_failures": (0, INFINITE),
     "run.seed": (0, 2**32 - 1),
