@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shlex
 import sys
 from dataclasses import replace
 from functools import partial
@@ -15,8 +16,8 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 from cli import parse, stop
 from sweeping import SYSTEMS, FeatureSweep, RankedSweep, Sweep, TrainedSweep
 
-from ordclust_ray.config import MACHINES, InputError
-from ordclust_ray.tuning.space import Space, read_space, require_settings
+from ordclust_ray.config import MACHINES, ClusterFeaturesConfig, FeatureTrialConfig, InputError
+from ordclust_ray.tuning.space import Space, read_space, require_settings, tolerances_alike
 
 SPACES = Path(__file__).absolute().parent.parent / "tune_spaces"
 
@@ -63,25 +64,30 @@ FREE = {*MACHINES, "drc", "path", "features"}
 RESULTS, ALIAS = "results", "best"
 ALMOST_NOTHING = 0.001
 """CPUs of a trial whose workers reserve their own; Ray Tune takes no less."""
-KINDS: dict[str, Any] = {"drc-orid": DrcTrials, "comparator": ComparatorTrials, "idfd": IdfdTrials}
-"""Trials that train, by the system of a space."""
+KINDS: dict[str, Any] = {
+    "drc-orid": DrcTrials,
+    "comparator": ComparatorTrials,
+    "idfd": IdfdTrials,
+    "features": FeatureTrials,
+}
+"""Trials by the system of a space."""
 
 
 def main(arguments: list[str]) -> None:
     space, recipe, sweep = settings_of(arguments)
     try:
-        kind = KINDS.get(space.system, FeatureTrials)
-        require_settings(space, sweep.trial, {**kind.METRICS, **kind.LABELLED})
-        run(recipe, space, sweep, planned(space, sweep.search))
+        run(recipe, space, sweep)
     except InputError as error:
         stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted; the same --run.name goes on")
 
 
-def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
-    """Searches unless that was done, and says what was found; so many trials are planned."""
-    kind, name = KINDS.get(space.system, FeatureTrials), name_of(sweep.trial.run, f"sweep-{space.name}")
+def run(recipe: str, space: Space, sweep: Sweep) -> None:
+    """Searches unless that was done, and says what was found."""
+    kind, name = KINDS[space.system], name_of(sweep.trial.run, f"sweep-{space.name}")
+    require_settings(space, sweep.trial, {**kind.METRICS, **kind.LABELLED})
+    total = planned(space, sweep.search)
     source = kind.source(sweep.trial)
     where = {"run.storage": str(sweep.trial.run.storage_path), "run.tracking_uri": sweep.trial.run.tracking_uri}
     settings = kept(sweep.trial, FREE) | {**where, "space": space.described(), **sweep.asked}
@@ -92,6 +98,8 @@ def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
         else:
             trials, execution = open_trials(space, sweep, source)
             require_labels(space, trials)
+            if isinstance(sweep, RankedSweep):
+                warn_of_tolerances(space, trials)
             print(f"sweep {name}: {total} trials, by {space.metric} ({space.mode}): {space.reason}", flush=True)
             refuse_other_data(folder, **trials.data())
             write_once(folder / SETTINGS, settings)
@@ -101,8 +109,29 @@ def run(recipe: str, space: Space, sweep: Sweep, total: int) -> None:
                 if not complete:
                     say(found, space, trials.METRICS, folder)
                     raise InputError(f"interrupted; the same command with --run.name {name} goes on")
-        say(read(output), space, kind.METRICS, folder)
+        found = read(output)
+        say(found, space, kind.METRICS, folder)
+        if isinstance(sweep, FeatureSweep):
+            print(f"\nall rows with the best:  {clustering_command(best_settings(sweep.trial, found, space))}")
         print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
+
+
+def clustering_command(best: FeatureTrialConfig) -> str:
+    """That writes the clusters of every row, its nearest centroids and a table, by settings that a sweep found."""
+    plain, clustering = ClusterFeaturesConfig().flat(), best.clustering
+    wanted = {
+        "features": best.features,
+        "column": best.column,
+        "k": str(clustering.num_clusters),
+        "repulsion": clustering.repulsion,
+        "min_cluster_fraction": clustering.min_cluster_fraction,
+        "max_iterations": clustering.max_iterations,
+        "tolerance": clustering.tolerance,
+        "seeds": best.seeds,
+        "run.seed": best.run.seed,
+    }
+    flags = [f"--{name.replace('_', '-')} {shlex.quote(str(v))}" for name, v in wanted.items() if v != plain[name]]
+    return f"python jobs/cluster_features.py {' '.join(flags)}"
 
 
 def in_words(space: Space) -> dict[str, str]:
@@ -142,6 +171,12 @@ def require_labels(space: Space, trials: Trials | FeatureTrials) -> None:
             f"METRIC of space {space.name} is {space.metric!r}, which needs known classes, and none is known"
         )
     print(f"warning: {space.metric} looks at labels; what is chosen by it is not found without them", flush=True)
+
+
+def warn_of_tolerances(space: Space, trials: Any) -> None:
+    """Says which choices of the tolerance differ in name alone; `trials` are judged by ranks."""
+    for alike in tolerances_alike(space, trials.prepared.rank_levels, trials.rank.scale):
+        print(f"note: tolerances {', '.join(map(str, alike))} call the same ranks of these images similar", flush=True)
 
 
 def search(

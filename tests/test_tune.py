@@ -99,6 +99,15 @@ def test_the_record_is_a_run_with_a_run_a_trial_below(swept: str, storage: Path)
     assert files == {"best.json", "metric_by_setting.png", "parallel_coordinates.png", "trials.csv"}
 
 
+def test_the_best_settings_cluster_all_rows(swept: str, storage: Path) -> None:
+    (command,) = re.findall(r"all rows with the best:  (.*)", swept)
+    said = job.shell(f"{command} --run.storage {storage} --run.name rows", job.environment())
+    assert "600 rows; k = 3; 2 seeds each" in said
+    (run,) = json.loads((storage / "rows" / "results" / "runs.json").read_text())[:1]
+    best = pd.read_csv(storage / "undisturbed" / "results" / "trials.csv").iloc[0]
+    assert run["objective"] / 600 == pytest.approx(best["objective"], abs=1e-3)
+
+
 def test_finished_it_is_read_and_not_repeated(swept: str, storage: Path) -> None:
     again = job.run(*line(storage, "undisturbed"), env=job.environment())
     assert again.startswith("sweep undisturbed is finished; its results:")

@@ -3,8 +3,10 @@
 import json
 import re
 import signal
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import job
@@ -18,12 +20,15 @@ from cli import parse
 from conftest import ClusterRun
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from sklearn.datasets import load_digits
 
 from ordclust_ray.config import ValidationConfig
 from ordclust_ray.data.decoded import collected
+from ordclust_ray.data.images import as_png
 from ordclust_ray.data.prepare import TRAIN, open_checked, prepare
 from ordclust_ray.models import load_clusters, load_estimator
 from ordclust_ray.recipes import comparator, drc, idfd
+from ordclust_ray.tuning import record
 from ordclust_ray.tuning.drc_trials import validation_split
 from ordclust_ray.tuning.record import EARLY, FAILED, FINISHED, reports_of
 from ordclust_ray.tuning.results import read
@@ -153,7 +158,14 @@ def test_trials_without_labels(local_ray: None, storage: Path, capsys: pytest.Ca
     assert config.training.learning_rate == trials["training.learning_rate"].iloc[0]
 
 
-def test_comparators_are_judged_by_ranks(local_ray: None, cluster_run: ClusterRun, storage: Path) -> None:
+def test_comparators_are_judged_by_ranks(
+    local_ray: None,
+    cluster_run: ClusterRun,
+    storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(record, "SECONDS_BETWEEN_TABLES", 0.0)
     file = space(storage, "comparator", "MAE", "min", (1e-3, 1e-7))
     run = ("--drc", str(cluster_run.storage / "undisturbed"), "--training.epochs", "2", "--grace-epochs", "1")
     trials = sweep(storage, "compared", file, "digits", *run, "--references", "3")
@@ -164,21 +176,44 @@ def test_comparators_are_judged_by_ranks(local_ray: None, cluster_run: ClusterRu
     config = parse(comparator.RECIPES, "digits", ["--recipe", str(storage / "compared" / "results" / "best.json")])[1]
     assert config.drc == run[1]
     assert load_estimator(storage / "compared" / "results" / "model").references == 3
+    said = capsys.readouterr().out
+    assert "0/2 trials ended, best not known; running:\n  learning_rate 0.001: MAE not known\n" in said
+    assert re.search(r"\n1/2 trials ended, best 0.\d{4}; running:\n  learning_rate 1e-07: ", said)
 
 
-def test_killed_in_a_trial_it_goes_on_from_its_checkpoint(storage: Path) -> None:
-    """kill -9 of the driver while the second of two trials trains."""
-    file, folder = space(storage, "drc-orid", "MAE", "min", RATES[:2]), storage / "killed"
-    rounds = ("--training.rounds", "8", "--training.epochs-per-round", "1")  # eleven epochs, nine reports
-    command = ["tune.py", file, "digits", *ONE_BY_ONE, "--scheduler", "none", *job.TINY, *rounds]
-    command += ["--run.storage", str(storage), "--run.name", folder.name]
+@contextmanager
+def half_done(storage: Path, name: str, *more: str) -> Iterator[tuple[list[str], subprocess.Popen[str], str, str]]:
+    """A sweep of two trials of eleven epochs and nine reports, while the second of them trains.
+
+    Yields:
+        Its command, its process, and the ids of the two trials.
+    """
+    file, folder = space(storage, "drc-orid", "MAE", "min", RATES[:2]), storage / name
+    rounds = ("--training.rounds", "8", "--training.epochs-per-round", "1")
+    command = ["tune.py", file, "digits", *ONE_BY_ONE, "--scheduler", "none", *job.TINY, *rounds, *more]
+    command += ["--run.storage", str(storage), "--run.name", name]
     with job.start(*command, env=job.environment()) as process:
         assert process.stdout
         assert any(row.startswith("trial 1/2") for row in process.stdout)
         (first,) = (home.name for home in (folder / "records").iterdir() if (home / "ended.json").exists())
         second = next_trial(folder / "training", first)
+        yield command, process, first, second
+
+
+def reports_written(folder: Path, trial: str) -> int:
+    """Lines, those of epochs that were reported again among them."""
+    return len((folder / "records" / trial / "reports.jsonl").read_text().splitlines())
+
+
+def test_killed_in_a_trial_it_goes_on_from_its_checkpoint(storage: Path) -> None:
+    """kill -9 of the driver; until then a trial trains though the images are gone: they were decoded before."""
+    folder, images, away = storage / "killed", storage / "digits.parquet", storage / "away.parquet"
+    write_digits(images)
+    with half_done(storage, folder.name, "--data.path", str(images)) as (command, process, first, second):
+        images.rename(away)
         job.wait_for_epochs(process, folder / "training" / second / "training", 6)
         job.kill(process.pid)
+    away.rename(images)
     done, begun = (reports_of(folder, trial) for trial in (first, second))
     assert "2 trials, 0 stopped early, 0 failed" in job.run(*command, env=job.environment())
     trials = pd.read_csv(folder / "results" / "trials.csv", index_col="trial")
@@ -187,33 +222,32 @@ def test_killed_in_a_trial_it_goes_on_from_its_checkpoint(storage: Path) -> None
     assert trials["epoch"].to_list() == [11] * 2
     pd.testing.assert_frame_equal(reports_of(folder, first), done)
     assert 2 <= len(begun) < 9
-    reports = (folder / "records" / second / "reports.jsonl").read_text().splitlines()
-    assert len(reports) <= 9 + 1, "epochs that were checkpointed are not trained again"
+    assert reports_written(folder, second) <= 9 + 1, "epochs that were checkpointed are not trained again"
 
 
 def test_interrupted_in_a_trial_it_goes_on_from_its_checkpoint(storage: Path) -> None:
     """Ctrl-C: nothing is registered, and no checkpoint is lost."""
-    file, folder = space(storage, "drc-orid", "MAE", "min", RATES[:2]), storage / "interrupted"
-    rounds = ("--training.rounds", "8", "--training.epochs-per-round", "1")
-    command = ["tune.py", file, "digits", *ONE_BY_ONE, "--scheduler", "none", *job.TINY, *rounds]
-    command += ["--run.storage", str(storage), "--run.name", folder.name, "--run.experiment", "interrupted"]
-    with job.start(*command, env=job.environment()) as process:
-        assert process.stdout
-        assert any(row.startswith("trial 1/2") for row in process.stdout)
-        (first,) = (home.name for home in (folder / "records").iterdir() if (home / "ended.json").exists())
-        second = next_trial(folder / "training", first)
+    folder, client = storage / "interrupted", MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    own = ("--run.experiment", "interrupted")
+    with half_done(storage, folder.name, *own) as (command, process, first, second):
         job.wait_for_epochs(process, folder / "training" / second / "training", 6)
         process.send_signal(signal.SIGINT)
+        assert process.stdout
         said = process.stdout.read()
     assert process.returncode == 2
     assert "\n1 trial, 0 stopped early, 0 failed, 1 interrupted\n" in said
     assert {home.name for home in (folder / "training").iterdir()} == {first, second}
-    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     assert not client.search_model_versions("name = 'interrupted'")
     assert "2 trials, 0 stopped early, 0 failed" in job.run(*command, env=job.environment())
-    reports = (folder / "records" / second / "reports.jsonl").read_text().splitlines()
-    assert len(reports) <= 9 + 1
+    assert reports_written(folder, second) <= 9 + 1
     assert len(client.search_model_versions("name = 'interrupted'")) == 1
+
+
+def write_digits(file: Path) -> None:
+    """The 8x8 digits as a Parquet file of PNG images with ranks."""
+    digits = load_digits()
+    images = [as_png((pixels * (255 / 16)).round().astype(np.uint8)) for pixels in digits.images]
+    pd.DataFrame({"image": images, "rank": digits.target}).to_parquet(file)
 
 
 def next_trial(folder: Path, first: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from ray.train import UserCallback
 
-from ordclust_ray.config import ComparatorTrialConfig, DrcConfig, ValidationConfig
+from ordclust_ray.config import ComparatorTrialConfig, DrcConfig, RankConfig, ValidationConfig
 from ordclust_ray.core.image_comparator import ImageComparator
 from ordclust_ray.core.rank_estimator import RankNetworks
 from ordclust_ray.data.decoded import collected, decoded_stream, fingerprint, only
@@ -91,6 +91,11 @@ class ComparatorTrials:
         fitted = replace(prepared, train=only(prepared.train, own[TRAIN]).sort("key").materialize())
         return cls(config, drc, fitted, measure, use_gpu)
 
+    @property
+    def rank(self) -> RankConfig:
+        """How ranks are compared, where that is not searched."""
+        return self._rank(self.config)
+
     def data(self) -> dict[str, Any]:
         """See `trained.Trials`."""
         return {
@@ -118,7 +123,7 @@ class ComparatorTrials:
         job = ComparatorJob(config, problem, pool_images, ray.put(network.state_dict()), Silent(), measure)
         return fit_trial(train_comparator, job, self.prepared.train, config, trial_id, folder, self.use_gpu, callbacks)
 
-    def _rank(self, config: ComparatorTrialConfig) -> Any:
+    def _rank(self, config: ComparatorTrialConfig) -> RankConfig:
         rules = {name: getattr(config, name) for name in ("references", "candidates", "credible_mass")}
         return replace(config.rank.resolved(self.drc.config.rank), **rules)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import ray
 from ray.train import UserCallback
 
-from ordclust_ray.config import DrcConfig, ValidationConfig
+from ordclust_ray.config import DrcConfig, RankConfig, ValidationConfig
 from ordclust_ray.core.random_keys import another_seed
 from ordclust_ray.data.decoded import collected
 from ordclust_ray.data.prepare import TRAIN, Prepared, open_checked, prepare, stratified_split
@@ -74,6 +74,11 @@ class DrcTrials:
     def labelled(self) -> bool:
         """Whether groups are known."""
         return bool(self.prepared.groups)
+
+    @property
+    def rank(self) -> RankConfig:
+        """How ranks are compared, where that is not searched."""
+        return self.config.rank
 
     def data(self) -> dict[str, Any]:
         """See `trained.Trials`."""

@@ -1,7 +1,8 @@
 """What becomes of each trial: a line for people, with the best so far, and a nested run in MLflow."""
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite, nan
@@ -31,6 +32,7 @@ RECORDS, ENDED, REPORTS = "records", "ended.json", "reports.jsonl"
 """A folder a trial in that of the sweep; a file in it says that it ended and why, another holds its reports."""
 TIME_IS_OVER = "time_is_over"
 """A file in the folder of a sweep whose time budget is spent."""
+SECONDS_BETWEEN_TABLES = 60.0
 FINISHED, FAILED = "all of it was done", "failed"
 EARLY, OVER, INTERRUPTED = "stopped early, as others were better", "the time was over", "interrupted"
 
@@ -60,6 +62,8 @@ class Recorder(Callback):
     total: int
     early: set[str] = field(default_factory=set)
     """Ids of trials that are about to be stopped."""
+    told: float = field(default_factory=time.time)
+    """When something was printed last."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its run in MLflow begins, or goes on."""
@@ -75,6 +79,14 @@ class Recorder(Callback):
         self._tracker(trial.trial_id).metrics(numbers, int(result.get(EPOCH, result[STEP])))
         with (self._home(trial.trial_id) / REPORTS).open("a") as file:
             file.write(json.dumps(numbers) + "\n")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Now and then, where the trials are."""
+        running = [trial for trial in trials if trial.status == Trial.RUNNING]
+        if running and time.time() - self.told >= SECONDS_BETWEEN_TABLES:
+            ended = sum(trial.is_finished() for trial in trials)
+            self._say([f"{ended}/{self.total} trials ended, best {self._best(trials)}; running:"])
+            self._say(f"  {self._row(trial)}{_progress(trial)}" for trial in running)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """It ended by itself, or was ended: others were better, or the time is over."""
@@ -108,18 +120,28 @@ class Recorder(Callback):
         tracker.tag(STOPPED, reason)
         tracker.finish(status)
         write_whole(self._home(trial.trial_id) / ENDED, {"reason": reason})
-        print(self.line(trial, trials, "" if reason == FINISHED else reason), flush=True)
+        self._say([self.line(trial, trials, "" if reason == FINISHED else reason)])
 
     def line(self, trial: Trial, trials: Sequence[Trial], why: str) -> str:
         """A row of the live table."""
         ended = sum(other.is_finished() for other in trials if other is not trial) + 1
+        said = f"trial {ended}/{self.total}: {self._row(trial)}, best {self._best(trials)}"
+        return f"{said} ({why})" if why else said
+
+    def _row(self, trial: Trial) -> str:
+        """Its settings, and the metric where it is known."""
         values = ", ".join(f"{name.rpartition('.')[2]} {_short(trial.config[name])}" for name in self.shown)
-        found = score(trial, self.metric)
+        return f"{values}: {self.metric} {_number(score(trial, self.metric))}"
+
+    def _best(self, trials: Sequence[Trial]) -> str:
+        """Metric of the best trial so far; of those that were trained to their end, once there is one."""
         whole = [other for other in trials if ended_because(self.folder, other.trial_id) == FINISHED] or trials
-        best = [value for value in (score(other, self.metric) for other in whole) if isfinite(value)]
-        so_far = (min if self.mode == "min" else max)(best, default=nan)
-        said = f"{self.metric} {found:.4f}, best {so_far:.4f}" if isfinite(found) else f"best {so_far:.4f}"
-        return f"trial {ended}/{self.total}: {values}: {said}" + (f" ({why})" if why else "")
+        known = [value for value in (score(other, self.metric) for other in whole) if isfinite(value)]
+        return _number((min if self.mode == "min" else max)(known, default=nan))
+
+    def _say(self, lines: Iterable[str]) -> None:
+        print("\n".join(lines), flush=True)
+        self.told = time.time()
 
     def _home(self, trial_id: str) -> Path:
         home = self.folder / RECORDS / trial_id
@@ -174,6 +196,16 @@ def ended_because(folder: Path, trial_id: str) -> str:
 def score(trial: Trial, metric: str) -> float:
     """The last one that a trial reported; NaN where there is none."""
     return float((trial.last_result or {}).get(metric, nan))
+
+
+def _progress(trial: Trial) -> str:
+    """How far it is; nothing before its first report."""
+    last = trial.last_result or {}
+    return f", epoch {last[EPOCH]} of {last[EPOCHS]}" if EPOCH in last else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if isfinite(value) else "not known"
 
 
 def _short(value: Any) -> str:

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 from ray import tune
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from ordclust_ray.config import MACHINES, InputError, JobConfig
+from ordclust_ray.core.order import RankScale, similar_levels
 
 Config = TypeVar("Config", bound=JobConfig)
 PARTS = ("SYSTEM", "PARAMETERS", "METRIC", "MODE", "REASON")
 MODES = ("min", "max")
 CLUSTERS = {"silhouette": "max", "nearest_same_cluster": "max", "stability": "max"}
 """Criteria of clusters that need no label, and which end of each is best."""
+TOLERANCE = "rank.tolerance"
 BEST_END = {"min": "highest", "max": "lowest"}
 """Of a metric whose mode is the other one."""
 SHARED = {
@@ -159,6 +162,21 @@ def ends(domain: Domain) -> Sequence[Any]:
     if isinstance(domain, Integer):
         return [domain.lower, domain.upper - 1]
     return [float(domain.lower), float(domain.upper)] if isinstance(domain, Float) else []
+
+
+def tolerances_alike(space: Space, levels: NDArray[np.float64], scale: RankScale) -> list[list[float]]:
+    """Choices of the tolerance that call the same ranks similar, so that trials of one tell as much of the others.
+
+    Args:
+        space: to be searched.
+        levels: (M,) the ranks that there are, ascending.
+        scale: on which they are compared.
+    """
+    orders: dict[bytes, list[float]] = {}
+    domain = space.parameters.get(TOLERANCE)
+    for tolerance in domain.categories if isinstance(domain, Categorical) else []:
+        orders.setdefault(np.stack(similar_levels(levels, tolerance, scale)).tobytes(), []).append(tolerance)
+    return [alike for alike in orders.values() if len(alike) > 1]
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ray import tune
 
 from ordclust_ray.config import ComparatorTrialConfig, FeatureTrialConfig, InputError, JobConfig
 from ordclust_ray.recipes import comparator, drc, idfd
-from ordclust_ray.tuning.space import CLUSTERS, read_space, require_settings, with_values
+from ordclust_ray.tuning.space import CLUSTERS, read_space, require_settings, tolerances_alike, with_values
 
 OURS = Path(__file__).parent.parent.parent / "tune_spaces"
 SYSTEMS, METRICS = ("drc-orid", "comparator", "idfd", "features"), {"MAE": "min", **CLUSTERS}
@@ -113,6 +114,15 @@ def test_the_end_of_the_metric_is_checked(tmp_path: Path) -> None:
     Path(file).write_text(Path(file).read_text().replace('"min"', '"max"'))
     with pytest.raises(InputError, match="MODE of space own is 'max'; MAE is best at its lowest"):
         require_settings(read_space(file, OURS, SYSTEMS), drc.digits(), METRICS)
+
+
+def test_tolerances_that_differ_in_name_alone(tmp_path: Path) -> None:
+    space = read_space(own(tmp_path, '{"rank.tolerance": tune.choice([0.0, 0.1, 1.0])}'), OURS, SYSTEMS)
+    assert tolerances_alike(space, np.arange(5.0), "linear") == [[0.0, 0.1]]
+    assert tolerances_alike(space, np.arange(20.0, 60.0), "geometric") == []
+    assert tolerances_alike(space, np.array([0.0, 0.1, 0.5, 2.0]), "linear") == []
+    none = read_space(own(tmp_path, '{"rank.tolerance": tune.uniform(0.0, 1.0)}'), OURS, SYSTEMS)
+    assert tolerances_alike(none, np.arange(5.0), "linear") == []
 
 
 def test_a_grid_is_of_choices_alone(tmp_path: Path) -> None:
