@@ -13,7 +13,7 @@ from typing import NoReturn, TypeVar
 
 import tyro
 
-from ordclust_ray.config import InputError, JobConfig
+from ordclust_ray.config import InputError, JobConfig, without_secrets
 
 Config = TypeVar("Config")
 
@@ -109,8 +109,8 @@ def read_recipe(file: Path, kind: type[Config]) -> Config:
 
 
 def stop(message: str) -> NoReturn:
-    """Ends the process with one line and status 2: the user can mend it."""
-    print(f"error: {message}", file=sys.stderr)
+    """Ends the process with one line and status 2: the user can mend it. Secrets are left out."""
+    print(f"error: {without_secrets(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import analyse
 import estimate_ranks
 import numpy as np
-import pandas as pd
 import select_references
 import train_comparator
 import train_drc
@@ -18,6 +17,7 @@ from following import follow
 from ordclust_ray.config import AnalyseConfig, DrcConfig, EstimateConfig, ReproduceConfig, RunConfig, SelectConfig
 from ordclust_ray.data.prepare import TRAIN, open_checked
 from ordclust_ray.data.unlabelled import open_unlabelled
+from ordclust_ray.files import read_table
 from ordclust_ray.reports.results import Results
 from ordclust_ray.reproduction.cells import Cell, DrcCell, IdfdCell, Measured
 from ordclust_ray.reproduction.local import CLASS_MEASURES
@@ -83,8 +83,8 @@ class JobsEngine:
         return of_ranks(Results.read(self._results(run.name)).measures["MAP"], limit)
 
     def _clusters(self, base: str) -> dict[str, float]:
-        assigned = pd.read_parquet(self._results(base) / "assignments.parquet")
-        centroids = np.stack(pd.read_parquet(self._results(base) / "centroids.parquet")["centroid"].to_list())
+        assigned = read_table(self._results(base) / "assignments.parquet").to_pandas()
+        centroids = np.stack(read_table(self._results(base) / "centroids.parquet")["centroid"].to_pylist())
         return cluster_measures(assigned[assigned["split"] == TRAIN]["cluster"].astype(int), assigned, centroids)
 
     def _features(self, base: str, seed: int, drc: DrcConfig) -> dict[str, float]:

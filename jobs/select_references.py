@@ -21,6 +21,7 @@ from ordclust_ray.config import ComparatorConfig, DrcConfig
 from ordclust_ray.core.rank_estimator import RankNetworks
 from ordclust_ray.data.decoded import decoded_stream
 from ordclust_ray.data.prepare import TRAIN
+from ordclust_ray.files import read_table
 from ordclust_ray.finished import FinishedRun, find_run, open_again, open_origin, require_kind, system_of
 from ordclust_ray.models import MODEL, RANKS, load_networks, save_networks, sizes_of
 from ordclust_ray.references import Comparison, add_references, choose_candidates, list_candidates
@@ -49,7 +50,7 @@ def run(config: SelectConfig, origin: Origin, tracker: Tracker, output: Path) ->
     source, assigned, model = open_again(drc), drc.assignments(), output / MODEL
     members = assigned[assigned["split"] == TRAIN]
     levels = np.unique(members["rank"].to_numpy())
-    centroids = np.stack(pd.read_parquet(drc.results / "centroids.parquet")["centroid"].to_list())
+    centroids = np.stack(read_table(drc.results / "centroids.parquet")["centroid"].to_pylist())
     candidates = choose_candidates(members, len(centroids), levels, config.candidates)
     comparison = write_networks(config, folder, drc, levels, model)
     wanted = np.isin(np.arange(len(source.manifest)), candidates)

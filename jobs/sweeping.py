@@ -1,13 +1,16 @@
 """Command lines of sweeps: how to search, and the recipe whose other settings all trials have."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from ordclust_ray.config import (
+    ClusterFeaturesConfig,
     ComparatorTrialConfig,
     DrcConfig,
     FeatureTrialConfig,
@@ -115,3 +118,40 @@ SYSTEMS: dict[str, tuple[Recipes, str]] = {
     "features": ({"features": features}, "features"),
 }
 """Recipes by the system of a space, and the one that is taken where none is named."""
+
+
+def follow_up(best: Any, recipe: Path) -> str:
+    """What to do next, in words; `recipe` is the file of the best settings."""
+    if isinstance(best, FeatureTrialConfig):
+        return f"\nall rows with the best:  {clustering_command(best)}"
+    if isinstance(best, ComparatorTrialConfig):
+        return f"\nall images with the best:\n{comparator_commands(best, recipe)}"
+    job = "train_idfd.py" if isinstance(best, IdfdConfig) else "train_drc.py"
+    return f"\nall images with the best:  python jobs/{job} --recipe {shlex.quote(str(recipe))}"
+
+
+def clustering_command(best: FeatureTrialConfig) -> str:
+    """That writes the clusters of every row, its nearest centroids and a table, by settings that a sweep found."""
+    plain, clustering = ClusterFeaturesConfig().flat(), best.clustering
+    wanted = {
+        "features": best.features,
+        "column": best.column,
+        "k": str(clustering.num_clusters),
+        "repulsion": clustering.repulsion,
+        "min_cluster_fraction": clustering.min_cluster_fraction,
+        "max_iterations": clustering.max_iterations,
+        "tolerance": clustering.tolerance,
+        "seeds": best.seeds,
+        "run.seed": best.run.seed,
+    }
+    flags = [f"--{name.replace('_', '-')} {shlex.quote(str(v))}" for name, v in wanted.items() if v != plain[name]]
+    return f"python jobs/cluster_features.py {' '.join(flags)}"
+
+
+def comparator_commands(best: ComparatorTrialConfig, recipe: Path) -> str:
+    """That train a comparator on all training images, and choose its references, by settings that a sweep found."""
+    train = f"python jobs/train_comparator.py --recipe {shlex.quote(str(recipe))} --run.name NAME"
+    rules = (
+        f"--{name.replace('_', '-')} {getattr(best, name)}" for name in ("references", "candidates", "credible_mass")
+    )
+    return f"{train}\npython jobs/select_references.py --model NAME {' '.join(rules)}"

@@ -1,8 +1,8 @@
 """A search of settings: `python jobs/tune.py SPACE [RECIPE] [--setting value ...]`; spaces are in tune_spaces/."""
 
 import gc
+import json
 import os
-import shlex
 import sys
 from dataclasses import replace
 from functools import partial
@@ -14,10 +14,10 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "0")  # what ended is known, h
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 from cli import parse, stop
-from sweeping import SYSTEMS, FeatureSweep, RankedSweep, Sweep, TrainedSweep
+from sweeping import SYSTEMS, FeatureSweep, RankedSweep, Sweep, TrainedSweep, follow_up
 
-from ordclust_ray.config import MACHINES, ClusterFeaturesConfig, FeatureTrialConfig, InputError
-from ordclust_ray.tuning.space import Space, read_space, require_settings, tolerances_alike
+from ordclust_ray.config import MACHINES, InputError
+from ordclust_ray.tuning.space import CLUSTERS, Space, read_space, require_settings, tolerances_alike
 
 SPACES = Path(__file__).absolute().parent.parent / "tune_spaces"
 
@@ -55,13 +55,23 @@ from ordclust_ray.tuning.feature_trials import FeatureTrials, cluster_features, 
 from ordclust_ray.tuning.idfd_trials import IdfdTrials
 from ordclust_ray.tuning.placement_groups import Release, register
 from ordclust_ray.tuning.record import FINISHED, Recorder
-from ordclust_ray.tuning.results import BEST, TABLE, best_settings, ranked, read, say, write_figures, write_recipe
+from ordclust_ray.tuning.results import (
+    BEST,
+    NUM_CLUSTERS,
+    TABLE,
+    best_settings,
+    ranked,
+    read,
+    say,
+    write_figures,
+    write_recipe,
+)
 from ordclust_ray.tuning.sweep import Execution, halving, longest_training, planned, run_sweep
 from ordclust_ray.tuning.trained import TRAINING, Trials, forget_others, last_checkpoint, threads_each, train_trial
 
 FREE = {*MACHINES, "drc", "path", "features"}
 """Settings that may change while a sweep goes on; that the data are the same is known from them."""
-RESULTS, ALIAS = "results", "best"
+RESULTS, ALIAS, AT_ONCE = "results", "best", "at_once.json"
 ALMOST_NOTHING = 0.001
 """CPUs of a trial whose workers reserve their own; Ray Tune takes no less."""
 KINDS: dict[str, Any] = {
@@ -96,10 +106,10 @@ def run(recipe: str, space: Space, sweep: Sweep) -> None:
         if tracker.finished and (output / TABLE).exists():
             print(f"sweep {name} is finished; its results:")
         else:
-            trials, execution = open_trials(space, sweep, source)
+            trials, execution = open_trials(space, sweep, source, folder)
             require_labels(space, trials)
-            if isinstance(sweep, RankedSweep):
-                warn_of_tolerances(space, trials)
+            warn_of_tolerances(space, sweep, trials)
+            warn_of_criteria(space)
             print(f"sweep {name}: {total} trials, by {space.metric} ({space.mode}): {space.reason}", flush=True)
             refuse_other_data(folder, **trials.data())
             write_once(folder / SETTINGS, settings)
@@ -111,27 +121,8 @@ def run(recipe: str, space: Space, sweep: Sweep) -> None:
                     raise InputError(f"interrupted; the same command with --run.name {name} goes on")
         found = read(output)
         say(found, space, kind.METRICS, folder)
-        if isinstance(sweep, FeatureSweep):
-            print(f"\nall rows with the best:  {clustering_command(best_settings(sweep.trial, found, space))}")
+        print(follow_up(best_settings(sweep.trial, found, space), output / BEST))
         print(f"results: {output}\nMLflow:  {tracker.where()}   (run {name})")
-
-
-def clustering_command(best: FeatureTrialConfig) -> str:
-    """That writes the clusters of every row, its nearest centroids and a table, by settings that a sweep found."""
-    plain, clustering = ClusterFeaturesConfig().flat(), best.clustering
-    wanted = {
-        "features": best.features,
-        "column": best.column,
-        "k": str(clustering.num_clusters),
-        "repulsion": clustering.repulsion,
-        "min_cluster_fraction": clustering.min_cluster_fraction,
-        "max_iterations": clustering.max_iterations,
-        "tolerance": clustering.tolerance,
-        "seeds": best.seeds,
-        "run.seed": best.run.seed,
-    }
-    flags = [f"--{name.replace('_', '-')} {shlex.quote(str(v))}" for name, v in wanted.items() if v != plain[name]]
-    return f"python jobs/cluster_features.py {' '.join(flags)}"
 
 
 def in_words(space: Space) -> dict[str, str]:
@@ -139,7 +130,7 @@ def in_words(space: Space) -> dict[str, str]:
     return {"space": space.name, **{f"space.{name}": text for name, text in space.described().items()}}
 
 
-def open_trials(space: Space, sweep: Sweep, source: Any) -> tuple[Trials | FeatureTrials, Execution]:
+def open_trials(space: Space, sweep: Sweep, source: Any, folder: Path) -> tuple[Trials | FeatureTrials, Execution]:
     """The data from their source, in memory once for all trials, and how trials run on this cluster."""
     if isinstance(sweep, FeatureSweep):
         trials = FeatureTrials(sweep.trial, *read_features(sweep.trial))
@@ -151,7 +142,7 @@ def open_trials(space: Space, sweep: Sweep, source: Any) -> tuple[Trials | Featu
     start_ray()
     lines, use_gpu = preflight(training, sweep.trial.run.storage_path)
     room = max(1, room_for(training) // training.num_workers)
-    at_once = min(sweep.search.concurrent or room, room)
+    at_once = as_begun(folder, min(sweep.search.concurrent or room, room), room)
     print("\n".join(lines) + f"; {at_once} trial{'s' * (at_once > 1)} at a time", flush=True)
     machines = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
     threads = threads_each(training, machines, at_once)
@@ -160,6 +151,19 @@ def open_trials(space: Space, sweep: Sweep, source: Any) -> tuple[Trials | Featu
     scheduler = halving(sweep.stopping, longest_training(space, sweep.trial), kind.least_epochs(sweep.trial))
     execution = Execution({"cpu": ALMOST_NOTHING}, at_once, scheduler)
     return kind.open(config, source, space.metric, use_gpu, **validation), execution
+
+
+def as_begun(folder: Path, at_once: int, room: int) -> int:
+    """Trials at a time, as Ray Tune keeps it for a sweep that goes on; InputError where there is no room for them."""
+    file = folder / AT_ONCE
+    write_once(file, {"at_once": at_once})
+    kept_number = int(json.loads(file.read_text())["at_once"])
+    if kept_number > room:
+        raise InputError(
+            f"sweep {folder.name} was begun with {kept_number} trials at a time, and there is room for {room} now; "
+            "go on where there is more, or name it differently"
+        )
+    return kept_number
 
 
 def require_labels(space: Space, trials: Trials | FeatureTrials) -> None:
@@ -173,8 +177,23 @@ def require_labels(space: Space, trials: Trials | FeatureTrials) -> None:
     print(f"warning: {space.metric} looks at labels; what is chosen by it is not found without them", flush=True)
 
 
-def warn_of_tolerances(space: Space, trials: Any) -> None:
-    """Says which choices of the tolerance differ in name alone; `trials` are judged by ranks."""
+def warn_of_criteria(space: Space) -> None:
+    """Says where a criterion prefers some settings whatever the images are."""
+    if space.metric in CLUSTERS and "loss.variant" in space.parameters:
+        print(
+            f"warning: {space.metric} compares badly between variants of the loss (README); see each by itself",
+            flush=True,
+        )
+    if space.metric == "nearest_same_cluster" and NUM_CLUSTERS in space.parameters:
+        print(
+            f"warning: {space.metric} rises by itself where clusters are few; silhouette tells more of a k", flush=True
+        )
+
+
+def warn_of_tolerances(space: Space, sweep: Sweep, trials: Any) -> None:
+    """Says which choices of the tolerance differ in name alone, where trials are judged by ranks."""
+    if not isinstance(sweep, RankedSweep):
+        return
     for alike in tolerances_alike(space, trials.prepared.rank_levels, trials.rank.scale):
         print(f"note: tolerances {', '.join(map(str, alike))} call the same ranks of these images similar", flush=True)
 
@@ -218,8 +237,11 @@ def conclude(
     output = folder / RESULTS
     output.mkdir(exist_ok=True)
     found.to_csv(output / TABLE)
-    known = found[found[space.metric].notna()] if space.metric in found else found[:0]
+    ended = found[found["stopped"] != ""]
+    known = ended[ended[space.metric].notna()] if space.metric in ended else ended[:0]
     if known.empty:
+        if not complete:
+            return
         raise InputError(f"no trial reported {space.metric}" + first_error(found))
     best = best_settings(trials.config, known, space)
     write_recipe(best, output / BEST)

@@ -2,6 +2,8 @@
 
 import logging
 import shlex
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -66,8 +68,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     env |= {"HOME": str(tmp_path_factory.mktemp("home")), **dict(exports)}
     job.shell(job.readme("ray get-auth-token"), env)
     job.shell(job.readme("ray start"), env)
+    wait_for_jobs(env)
     yield env
     job.shell(job.readme("ray stop"), env)
+
+
+def wait_for_jobs(env: dict[str, str]) -> None:
+    """Until a cluster that was just started takes jobs: its agents start last, and on a busy machine slowly."""
+    for _ in range(20):
+        tried = subprocess.run(["ray", "job", "submit", "--", "true"], env=env, capture_output=True, text=True)
+        if tried.returncode == 0:
+            return
+        time.sleep(1)
+    raise AssertionError(tried.stdout + tried.stderr)
 
 
 @dataclass(frozen=True)

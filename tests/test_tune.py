@@ -154,6 +154,35 @@ def test_interrupted_it_says_what_is_known_and_goes_on(storage: Path) -> None:
     assert job.status(storage, "interrupted") == "FINISHED"
 
 
+def test_interrupted_before_a_trial_has_ended(storage: Path) -> None:
+    slowly = line(storage, "at-once", "--seeds", "2000")
+    with job.start(*slowly, env=job.environment()) as process:
+        assert process.stdout
+        assert any(row.startswith("sweep at-once: 6 trials") for row in process.stdout)
+        wait_for(storage / "at-once" / "records")
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert re.search(r"\nno trial has ended, \d interrupted\n", said)
+    assert said.splitlines()[-1] == "error: interrupted; the same command with --run.name at-once goes on"
+    assert not (storage / "at-once" / "results" / "best.json").exists()
+
+
+def test_killed_before_the_first_trial_it_begins_anew(storage: Path) -> None:
+    command = line(storage, "early")
+    with job.start(*command, env=job.environment()) as process:
+        wait_for(storage / "early" / "trials" / "tuner.pkl")
+        os.kill(process.pid, signal.SIGKILL)
+    assert "6 trials, 0 stopped early, 0 failed" in job.run(*command, env=job.environment())
+
+
+def wait_for(file: Path) -> None:
+    for _ in range(6000):
+        if file.exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"there is no {file}")
+
+
 def test_after_the_time_budget_the_sweep_is_over(storage: Path) -> None:
     many = ["--algorithm", "tpe", "--num-trials", "1000", "--time-budget", "6", "--concurrent", "1"]
     said = job.run(*line(storage, "budget", *many), env=job.environment())
@@ -167,15 +196,23 @@ def test_after_the_time_budget_the_sweep_is_over(storage: Path) -> None:
 
 
 def test_a_trial_that_fails_is_recorded_and_the_sweep_goes_on(storage: Path) -> None:
+    """Killed after it, too."""
     own = SPACE.replace("[2, 3, 4]", "[5000, 3]").replace("[0.0, 0.1]", "[0.1]")
     (storage / "two.py").write_text(own)
-    command = [argument.replace("six.py", "two.py") for argument in line(storage, "failing")]
+    command = [argument.replace("six.py", "two.py") for argument in line(storage, "failing", "--concurrent", "1")]
+    command += ["--seeds", "50"]
+    with job.start(*command, env=job.environment()) as process:
+        assert process.stdout
+        assert any(row.startswith("trial 1/2") and row.endswith("(failed)\n") for row in process.stdout)
+        os.kill(process.pid, signal.SIGKILL)
     said = job.run(*command, env=job.environment())
     assert "2 trials, 0 stopped early, 1 failed" in said
     assert "failed: ValueError: n_samples=600 should be >= n_clusters=5000" in said
     assert "Traceback" not in said
     assert json.loads((storage / "failing" / "results" / "best.json").read_text())["clustering.num_clusters"] == 3
-    (failed,) = (run for run in runs_of(storage) if run.info.status == "FAILED")
+    (failed,) = (
+        run for run in runs_of(storage) if run.info.status == "FAILED" and str(run.info.run_name).startswith("failing-")
+    )
     assert failed.data.tags["stopped"] == "failed: ValueError: n_samples=600 should be >= n_clusters=5000"
 
 

@@ -166,19 +166,23 @@ def test_comparators_are_judged_by_ranks(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(record, "SECONDS_BETWEEN_TABLES", 0.0)
-    file = space(storage, "comparator", "MAE", "min", (1e-3, 1e-7))
+    file = space(storage, "comparator", "MAE", "min", (1e-3, 1e-7, 1e-3))
     run = ("--drc", str(cluster_run.storage / "undisturbed"), "--training.epochs", "2", "--grace-epochs", "1")
     trials = sweep(storage, "compared", file, "digits", *run, "--references", "3")
-    assert trials["training.learning_rate"].to_list() == [1e-3, 1e-7]
-    assert trials["stopped"].to_list() == [FINISHED, EARLY]
+    assert trials["training.learning_rate"].to_list() == [1e-3, 1e-3, 1e-7]
+    assert trials["stopped"].to_list() == [FINISHED, FINISHED, EARLY]
+    first, again = trials.iloc[0], trials.iloc[1]
+    assert again["MAE"] == first["MAE"]
+    assert again["seconds"] < first["seconds"] / 5, "it was not trained again"
     settings = json.loads((storage / "compared" / "results" / "best.json").read_text())
     assert settings["references"] == 3
     config = parse(comparator.RECIPES, "digits", ["--recipe", str(storage / "compared" / "results" / "best.json")])[1]
     assert config.drc == run[1]
     assert load_estimator(storage / "compared" / "results" / "model").references == 3
     said = capsys.readouterr().out
-    assert "0/2 trials ended, best not known; running:\n  learning_rate 0.001: MAE not known\n" in said
-    assert re.search(r"\n1/2 trials ended, best 0.\d{4}; running:\n  learning_rate 1e-07: ", said)
+    assert "select_references.py --model NAME --references 3 --candidates 50 --credible-mass" in said
+    assert "0/3 trials ended, best not known; running:\n  learning_rate 0.001: MAE not known\n" in said
+    assert re.search(r"\n1/3 trials ended, best 0.\d{4}; running:\n  learning_rate 1e-07: ", said)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class FeatureTrials:
         labels: (N,) classes, -1 where none is known.
     """
 
-    METRICS: ClassVar[dict[str, str]] = {**CLUSTERS, "CA": "min", "objective": "max", "smallest": "max"}
+    METRICS: ClassVar[dict[str, str]] = {**CLUSTERS, "CA": "min"}
     LABELLED: ClassVar[dict[str, str]] = {"acc": "max", "nmi": "max", "ari": "max"}
     config: FeatureTrialConfig
     features: NDArray[np.float32]
@@ -106,7 +106,7 @@ def criteria(config: FeatureTrialConfig, features: NDArray[np.float32], labels: 
             max_iter=settings.max_iterations,
             tol=settings.tolerance,
             random_state=seed + number,
-            n_jobs=1,
+            n_jobs=max(1, int(config.cpus_per_trial)),
         ).fit(features)
         for number in range(config.seeds)
     ]

@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 
 from ordclust_ray.files import write_whole
 from ordclust_ray.tracking import Tracker
+from ordclust_ray.tuning.space import plain
 
 EPOCH, EPOCHS, STEP, STOPPED, DONE = "epoch", "epochs", "training_iteration", "stopped", "done"
 OWN = {
@@ -28,8 +29,8 @@ OWN = {
     "pid",
 }
 """Numbers that Ray Tune adds to every report."""
-RECORDS, ENDED, REPORTS = "records", "ended.json", "reports.jsonl"
-"""A folder a trial in that of the sweep; a file in it says that it ended and why, another holds its reports."""
+RECORDS, SETTINGS, ENDED, REPORTS = "records", "settings.json", "ended.json", "reports.jsonl"
+"""A folder a trial in that of the sweep, and files in it: what it tries, that it ended and why, its reports."""
 TIME_IS_OVER = "time_is_over"
 """A file in the folder of a sweep whose time budget is spent."""
 SECONDS_BETWEEN_TABLES = 60.0
@@ -67,7 +68,7 @@ class Recorder(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its run in MLflow begins, or goes on."""
-        self._tracker(trial.trial_id).start(trial.config)
+        self._begin(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
@@ -113,10 +114,17 @@ class Recorder(Callback):
                 tracker.tag(STOPPED, reason or INTERRUPTED)
                 tracker.finish("KILLED")
 
+    def _begin(self, trial: Trial) -> Tracker:
+        file, tracker = self._home(trial.trial_id) / SETTINGS, self._tracker(trial.trial_id)
+        if not file.exists():
+            write_whole(file, {name: plain(value) for name, value in trial.config.items()})
+        tracker.start(trial.config)
+        return tracker
+
     def _end(self, trial: Trial, trials: Sequence[Trial], reason: str, status: str) -> None:
         tracker = self._tracker(trial.trial_id)
-        if not tracker.run_id:  # it never began
-            tracker.start(trial.config)
+        if not tracker.run_id:  # its process never ran
+            tracker = self._begin(trial)
         tracker.tag(STOPPED, reason)
         tracker.finish(status)
         write_whole(self._home(trial.trial_id) / ENDED, {"reason": reason})
@@ -166,6 +174,32 @@ def reported(result: Mapping[str, Any]) -> dict[str, float]:
         for name, value in result.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and name not in OWN and "/" not in name
     }
+
+
+def settings_of(folder: Path, trial_id: str) -> dict[str, Any]:
+    """What a trial tries, by dotted name; empty where it has not begun.
+
+    Args:
+        folder: of the sweep.
+        trial_id: of the trial.
+    """
+    file = folder / RECORDS / trial_id / SETTINGS
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def finished_alike(folder: Path, values: Mapping[str, Any]) -> str:
+    """The trial that was trained to its end with these settings; empty where there is none.
+
+    Args:
+        folder: of the sweep.
+        values: settings by dotted name.
+    """
+    wanted = {name: plain(value) for name, value in values.items()}
+    for file in sorted((folder / RECORDS).glob(f"*/{SETTINGS}")):
+        trial_id = file.parent.name
+        if ended_because(folder, trial_id) == FINISHED and settings_of(folder, trial_id) == wanted:
+            return trial_id
+    return ""
 
 
 def reports_of(folder: Path, trial_id: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from ordclust_ray.config import DIGITS, MACHINES, JobConfig
 from ordclust_ray.figures.sweep import metric_by_setting, metric_over_epochs, parallel_coordinates
 from ordclust_ray.files import write_whole
-from ordclust_ray.tuning.record import EPOCH, FINISHED, reports_of
+from ordclust_ray.tuning.record import EPOCH, FAILED, FINISHED, reports_of
 from ordclust_ray.tuning.space import Space, with_values
 from ordclust_ray.tuning.sweep import TRIALS
 
@@ -22,11 +22,17 @@ ROWS = 5
 
 
 def ranked(trials: pd.DataFrame, space: Space) -> pd.DataFrame:
-    """The best trial first; those that were stopped early come after all others, as they trained less."""
-    early = (trials["stopped"] != FINISHED).rename("early")
+    """The best trial first; those that were not trained to their end come after the others, then failed ones."""
     score = trials[space.metric] if space.metric in trials else pd.Series(float("nan"), trials.index)
-    order = pd.DataFrame({"missing": score.isna(), "early": early, "score": score if space.mode == "min" else -score})
-    return trials.loc[order.sort_values(["missing", "early", "score"], kind="stable").index]
+    order = pd.DataFrame(
+        {
+            "missing": score.isna(),
+            "failed": trials["stopped"] == FAILED,
+            "early": trials["stopped"] != FINISHED,
+            "score": score if space.mode == "min" else -score,
+        }
+    )
+    return trials.loc[order.sort_values(["missing", "failed", "early", "score"], kind="stable").index]
 
 
 def best_settings(config: Config, trials: pd.DataFrame, space: Space) -> Config:
@@ -81,6 +87,9 @@ def say(trials: pd.DataFrame, space: Space, wanted: Iterable[str], folder: Path)
     """
     open_ones = (trials["stopped"] == "").sum()
     trials = trials[trials["stopped"] != ""].infer_objects()
+    if trials.empty:
+        print(f"\nno trial has ended, {open_ones} interrupted")
+        return
     columns = criteria(trials, space, wanted)
     progress = [EPOCH] if EPOCH in trials else []
     shown = trials[[*space.parameters, *columns, *progress]].head(ROWS)
@@ -92,6 +101,8 @@ def say(trials: pd.DataFrame, space: Space, wanted: Iterable[str], folder: Path)
     early = ((trials["stopped"] != FINISHED) & (trials["error"] == "")).sum()
     interrupted = f", {open_ones} interrupted" if open_ones else ""
     print(f"\n{len(trials)} trial{'s' * (len(trials) != 1)}, {early} stopped early, {len(failed)} failed{interrupted}")
+    if (trials["stopped"] != FINISHED).all():
+        print(f"no trial was trained to its end: {BEST} holds the settings of one that was not, and there is no model")
     for trial, error in failed.items():
         print(f"{trial} failed: {error} ({folder / TRIALS / str(trial) / 'error.txt'})")
 

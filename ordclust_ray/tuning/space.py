@@ -193,5 +193,9 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     for name in values:
         if name not in known:
             raise InputError(f"there is no setting {name!r}; they are {', '.join(known)}")
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
-    return type(config).from_flat({**known, **plain})
+    return type(config).from_flat({**known, **{name: plain(value) for name, value in values.items()}})
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's as one of Python's."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,6 +1,7 @@
 """A sweep: Ray Tune tries settings, and a driver that was killed goes on with what is left to try."""
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -17,7 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 from ray.tune.stopper import TimeoutStopper
 
 from ordclust_ray.config import JobConfig, SearchConfig, StoppingConfig
-from ordclust_ray.tuning.record import EPOCH, EPOCHS, OVER, TIME_IS_OVER, ended_because, reported
+from ordclust_ray.tuning.record import EPOCH, EPOCHS, OVER, TIME_IS_OVER, ended_because, reported, settings_of
 from ordclust_ray.tuning.space import Space, ends, with_values
 
 LENGTHS = {f"training.{name}" for name in ("epochs", "warmup_epochs", "rounds", "epochs_per_round")}
@@ -71,9 +72,10 @@ def run_sweep(
     """
     trainable = tune.with_resources(tune.with_parameters(trial, **data), dict(execution.resources))
     home = str(folder / TRIALS)
-    if tune.Tuner.can_restore(home):
+    if begun(folder):
         tuner = tune.Tuner.restore(home, trainable, resume_unfinished=True)
     else:
+        shutil.rmtree(home, ignore_errors=True)
         tuner = tune.Tuner(
             trainable,
             param_space=space.grid() if search.algorithm == "grid" else dict(space.parameters),
@@ -100,6 +102,11 @@ def run_sweep(
     if (folder / TIME_IS_OVER).exists():
         return trials.replace({"stopped": {"": OVER}}), True
     return trials, len(trials) >= planned(space, search) and bool((trials["stopped"] != "").all())
+
+
+def begun(folder: Path) -> bool:
+    """Whether Ray Tune can go on. What it left where it was killed before its first trial, it cannot use."""
+    return tune.Tuner.can_restore(str(folder / TRIALS)) and any((folder / TRIALS).glob("experiment_state-*"))
 
 
 class Budget(TimeoutStopper):
@@ -174,10 +181,11 @@ def trials_of(results: tune.ResultGrid, folder: Path) -> pd.DataFrame:
     rows = {}
     for result in results:
         metrics, trial_id = result.metrics or {}, Path(result.path).name
-        if not result.config:  # it was still to begin
+        values = settings_of(folder, trial_id)  # Ray Tune forgets those of a trial that failed before it reported
+        if not values:  # it was still to begin
             continue
         rows[trial_id] = {
-            **(result.config or {}),
+            **values,
             **reported(metrics),
             "seconds": metrics.get("time_total_s"),
             "stopped": ended_because(folder, trial_id),

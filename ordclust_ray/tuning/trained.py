@@ -16,7 +16,7 @@ from ordclust_ray.config import WorkersConfig
 from ordclust_ray.training.checkpoint import HISTORY
 from ordclust_ray.training.fit import fit
 from ordclust_ray.tuning.placement_groups import noted
-from ordclust_ray.tuning.record import EPOCHS
+from ordclust_ray.tuning.record import EPOCHS, finished_alike, reports_of
 from ordclust_ray.tuning.space import with_values
 
 TRAINING = "training"
@@ -117,6 +117,8 @@ class Reports(TuneReportCallback):
 def train_trial(values: dict[str, Any], trials: Trials, metric: str, folder: Path) -> None:
     """A trial: trains with these settings, and reports the metric and all else that is known then.
 
+    Where a trial was trained with the same settings before, its reports are repeated: all else, seeds too, is the same.
+
     Args:
         values: settings by dotted name, from the space.
         trials: data and the other settings.
@@ -126,6 +128,11 @@ def train_trial(values: dict[str, Any], trials: Trials, metric: str, folder: Pat
     trial_id = tune.get_context().get_trial_id()
     assert trial_id is not None
     config = with_values(trials.config, values)
+    alike = finished_alike(folder, values)
+    if alike:  # a search that learns comes back to what was good
+        for report in reports_of(folder, alike).to_dict("records"):
+            tune.report({**report, EPOCHS: config.training.epochs})
+        return
     home = folder / TRAINING / trial_id
     was_done = last_checkpoint(home)
     checkpoint = trials.fit(config, trial_id, home, [Reports(metric, config.training.epochs)])
