@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ordclust_ray.actors import IMAGES_AN_ACTOR, actors_for
+from ordclust_ray.files import read_table
 from ordclust_ray.models import load_estimator, load_networks
 
 BATCH, ROWS_A_FILE = 64, 1_000
@@ -154,10 +155,10 @@ def read_scalars(output: Path) -> pd.DataFrame:
     names = [
         field.name for field in pq.read_schema(next(output.glob("*.parquet"))) if not pa.types.is_nested(field.type)
     ]
-    return pq.read_table(output, columns=names).to_pandas().set_index("instance_id").sort_index()
+    return read_table(output, columns=names).to_pandas().set_index("instance_id").sort_index()
 
 
 def read_estimates(output: Path, instance_ids: NDArray[np.int64]) -> pd.DataFrame:
     """Whole rows of a few images, from the files of `estimate_ranks`, by instance_id."""
-    table = pq.read_table(output, filters=[("instance_id", "in", instance_ids.tolist())])
+    table = read_table(output, filters=[("instance_id", "in", instance_ids.tolist())])
     return table.to_pandas().set_index("instance_id").loc[instance_ids]

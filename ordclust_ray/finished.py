@@ -11,7 +11,7 @@ import pandas as pd
 from ordclust_ray.config import DrcConfig, InputError, JobConfig, RunConfig
 from ordclust_ray.data.prepare import Prepared, open_checked, prepare
 from ordclust_ray.data.readers import Source
-from ordclust_ray.files import write_whole
+from ordclust_ray.files import read_table, write_whole
 from ordclust_ray.models import MODEL, describe_model
 from ordclust_ray.reports.results import RESULTS as TABLE
 from ordclust_ray.run import DATA, SETTINGS
@@ -40,7 +40,7 @@ class FinishedRun(Generic[Config]):
 
     def assignments(self) -> pd.DataFrame:
         """`assignments.parquet`, by instance_id."""
-        return pd.read_parquet(self.results / "assignments.parquet")
+        return read_table(self.results / "assignments.parquet").to_pandas()
 
 
 def find_run(given: str, flag: str, run: RunConfig) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -46,6 +47,18 @@ def describe_model(folder: Path, flag: str = "model") -> dict[str, Any]:
     return found
 
 
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Tensors by name, of a file of safetensors.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} is no file of safetensors: {error}") from None
+
+
 def build_orid(config: DrcConfig, weights: Mapping[str, Tensor]) -> Orid:
     """ORID as a run trained it."""
     orid = Orid(config.data.image_size, **asdict(config.model))
@@ -78,7 +91,7 @@ def load_networks(folder: Path) -> RankNetworks:
     found = describe_model(folder)
     comparator = ImageComparator(**found["comparator"]) if found["comparator"] else None
     networks = RankNetworks(Orid(found["image_size"], **found["orid"]), comparator)
-    networks.load_state_dict(load_file(folder / NETWORKS))
+    networks.load_state_dict(read_tensors(folder / NETWORKS))
     return networks
 
 
@@ -98,7 +111,7 @@ def save_estimator(folder: Path, estimator: RankEstimator, **comparison: Any) ->
 
 def load_estimator(folder: Path) -> RankEstimator:
     """The inverse of `save_networks` and `save_estimator`."""
-    tables = load_file(folder / TABLES)
+    tables = read_tensors(folder / TABLES)
     settings = describe_model(folder)["estimator"]
     return RankEstimator(load_networks(folder), *(tables[name] for name in ESTIMATOR_TABLES), **settings)
 
@@ -125,8 +138,8 @@ def load_clusters(folder: Path) -> FeatureClusters:
     """The inverse of `save_clusters`."""
     found = describe_model(folder)
     network = FeatureNetwork(image_size=found["image_size"], **found["network"])
-    network.load_state_dict(load_file(folder / NETWORKS))
-    return FeatureClusters(network, load_file(folder / TABLES)["centroids"])
+    network.load_state_dict(read_tensors(folder / NETWORKS))
+    return FeatureClusters(network, read_tensors(folder / TABLES)["centroids"])
 
 
 def _save(folder: Path, system: str, description: Mapping[str, Any], network: nn.Module) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from ordclust_ray.config import ImagesConfig, InputError
 from ordclust_ray.data.decoded import decoded_stream
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import ROWS_A_FILE, beside, estimated
-from ordclust_ray.files import write_whole
+from ordclust_ray.files import read_table, write_whole
 from ordclust_ray.models import RANKS, describe_model, sizes_of
 
 JOB = "_job.json"
@@ -121,7 +120,7 @@ def resume(output: Path, job: dict[str, str], num_images: int) -> NDArray[np.boo
     done = np.zeros(num_images, dtype=bool)
     for part in output.glob("*.parquet"):
         try:
-            done[pq.read_table(part, columns=["instance_id"])["instance_id"].to_numpy()] = True
+            done[read_table(part, columns=["instance_id"])["instance_id"].to_numpy()] = True
         except pa.ArrowInvalid:
             part.unlink()
     return done
@@ -135,7 +134,7 @@ def check_whole(output: Path, num_images: int) -> int:
     """
     times, broken = np.zeros(num_images, dtype=np.int64), 0
     for part in output.glob("*.parquet"):
-        rows = pq.read_table(part, columns=["instance_id", "cluster"])
+        rows = read_table(part, columns=["instance_id", "cluster"])
         times += np.bincount(rows["instance_id"].to_numpy(), minlength=num_images)
         broken += int((rows["cluster"].to_numpy() < 0).sum())
     missing, double = int((times == 0).sum()), int((times > 1).sum())

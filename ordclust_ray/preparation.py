@@ -16,7 +16,7 @@ from ordclust_ray.data.images import BrokenImageError, as_png, decode, require_w
 from ordclust_ray.data.readers import UNFINISHED
 from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.stored import StoredImages
-from ordclust_ray.files import write_whole
+from ordclust_ray.files import read_table, write_whole
 
 IMAGES_A_FILE = 2_000
 MOST_FILES = 10_000
@@ -160,7 +160,7 @@ def read_back(output: Path, num_images: int) -> pd.DataFrame:
 def forget_broken(output: Path) -> None:
     """Deletes the files that hold broken images, so that the next attempt reads their images anew."""
     for file in output.glob("part-*.parquet"):
-        if pc.any(pc.not_equal(pq.read_table(file, columns=["error"])["error"], "")).as_py():
+        if pc.any(pc.not_equal(read_table(file, columns=["error"])["error"], "")).as_py():
             file.unlink()
 
 
@@ -181,6 +181,6 @@ def identical_images(output: Path) -> pd.DataFrame:
 
 def _written(output: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Columns of every instance by id, from the files; checksums that are missing leave the others whole numbers."""
-    tables = [pq.read_table(file, columns=["instance_id", *columns]) for file in sorted(output.glob("part-*.parquet"))]
+    tables = [read_table(file, columns=["instance_id", *columns]) for file in sorted(output.glob("part-*.parquet"))]
     whole = {pa.uint64(): pd.UInt64Dtype()}
     return pa.concat_tables(tables).to_pandas(types_mapper=whole.get).set_index("instance_id")

@@ -15,7 +15,7 @@ import ray
 import ray.data
 from filelock import FileLock, Timeout
 
-from ordclust_ray.config import DIGITS, MACHINES, InputError, JobConfig, RunConfig
+from ordclust_ray.config import DIGITS, MACHINES, InputError, JobConfig, RunConfig, without_secrets
 from ordclust_ray.files import write_whole
 from ordclust_ray.preflight import make_storage
 from ordclust_ray.tracking import Tracker, resolve_uri
@@ -118,9 +118,14 @@ def refuse_other_settings(settings: Mapping[str, Any], folder: Path) -> None:
 
 
 def kept(config: JobConfig, free: Collection[str] = MACHINES) -> dict[str, Any]:
-    """The settings that a run keeps. Data may move, `refuse_other_data` knows them."""
+    """The settings that a run keeps, secrets left out. Data may move, `refuse_other_data` knows them."""
     moving = {"run.name", "run.storage", "run.tracking_uri", "data.path", "data.lists", *free}
-    return {"system": config.system, **{key: value for key, value in config.flat().items() if key not in moving}}
+    found = {key: value for key, value in config.flat().items() if key not in moving}
+    return {"system": config.system, **{key: _public(value) for key, value in found.items()}}
+
+
+def _public(value: Any) -> Any:
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def refuse_other_data(folder: Path, *, path: str, images: int, fingerprint: str, what: str) -> None:

@@ -24,7 +24,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import Array
 
-from ordclust_ray.config import InputError
+from ordclust_ray.config import InputError, without_secrets
 
 ALIAS, FOLDER, SQLITE = "newest", "folder", "sqlite:///"
 MOST = 50_000
@@ -43,7 +43,7 @@ class Tracker:
     """One MLflow run: made at the first start of a run's name, found again when the name comes again.
 
     Args:
-        uri: MLflow's store.
+        uri: MLflow's store. Of its user and password nothing is written or said.
         experiment: its name.
         name: of the run.
         folder: of the run, where it remembers its MLflow run. Artifacts lie beside it where the store is a file.
@@ -57,7 +57,7 @@ class Tracker:
         self.uri, self._name, self._folder, self._memory = uri, name, folder, folder / "mlflow_run"
         self._parent = {"mlflow.parentRunId": parent} if parent else {}
         store, run_id = self._memory.read_text().splitlines() if self._memory.exists() else ("", "")
-        self.run_id = run_id if store == uri else ""
+        self.run_id = run_id if without_secrets(store) == without_secrets(uri) else ""
         with _usable(uri), FileLock(folder.parent / ".mlflow.lock"), _quiet("mlflow"):
             mlflow.set_tracking_uri(uri)
             self._client = MlflowClient(uri)  # the first on a fresh sqlite file makes its tables
@@ -75,10 +75,10 @@ class Tracker:
                 tags = {"mlflow.runName": self._name, FOLDER: str(self._folder), "git_commit": git_commit()}
                 tags |= {f"version.{package}": version(package) for package in PACKAGES} | self._parent
                 self.run_id = self._client.create_run(self.experiment_id, tags=tags).info.run_id
-                self._memory.write_text(f"{self.uri}\n{self.run_id}")
+                self._memory.write_text(f"{without_secrets(self.uri)}\n{self.run_id}")
             self._client.update_run(self.run_id, status="RUNNING")
             known = self._client.get_run(self.run_id).data.params
-            new = [Param(key, str(value)) for key, value in parameters.items() if key not in known]
+            new = [Param(key, without_secrets(str(value))) for key, value in parameters.items() if key not in known]
             self._client.log_batch(self.run_id, params=new)
 
     def logged_epochs(self) -> set[int]:
@@ -105,7 +105,7 @@ class Tracker:
             parameters: of this run.
             free: names of those that may differ.
         """
-        fixed = {key: str(value) for key, value in parameters.items() if key not in free}
+        fixed = {key: without_secrets(str(value)) for key, value in parameters.items() if key not in free}
         with _usable(self.uri):
             finished = self._client.search_runs(
                 [self.experiment_id], "attributes.status = 'FINISHED'", max_results=MOST
@@ -175,7 +175,7 @@ class Tracker:
     def tag(self, name: str, value: str) -> None:
         """A word about the run."""
         with _usable(self.uri):
-            self._client.set_tag(self.run_id, name, value)
+            self._client.set_tag(self.run_id, name, without_secrets(value))
 
     def finish(self, status: str = "FINISHED") -> None:
         """FINISHED, or FAILED; a run that fails can be started again by its name."""
@@ -184,10 +184,12 @@ class Tracker:
     def where(self) -> str:
         """How to look at the run: a command for a store that is a file, else the server's page."""
         if self.uri.startswith("http"):
-            return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+            return f"{without_secrets(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         program = Path(sys.executable).with_name("mlflow")
         on_path = shutil.which("mlflow") == str(program)
-        return shlex.join(["mlflow" if on_path else str(program), "ui", "--backend-store-uri", self.uri])
+        return shlex.join(
+            ["mlflow" if on_path else str(program), "ui", "--backend-store-uri", without_secrets(self.uri)]
+        )
 
 
 def folder_of(uri: str, run_id: str) -> Path | None:
@@ -206,7 +208,8 @@ def _usable(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise InputError(f"MLflow's store {uri} cannot be used: {' '.join(str(error).split())[:300]}") from None
+        said = " ".join(str(error).split())
+        raise InputError(without_secrets(f"MLflow's store {uri} cannot be used: {said}")[:400]) from None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
+from ordclust_ray.files import refuse_pickles
+
 BATCH_BYTES = 32 * 1024**2
 """Rows of a file that are in memory at a time, in bytes of their features."""
 ROW = "__row__"
@@ -238,6 +240,7 @@ def parquet_parts(path: str, features: str, num_parts: int, columns: Sequence[st
     groups: list[RowGroup] = []
     for file in files:
         with _opened(filesystem, file) as opened:
+            refuse_pickles(opened.schema_arrow, file)
             for name in (features, *columns):
                 if name not in opened.schema_arrow.names:
                     raise ValueError(f"{file} has no column {name!r}; it has {', '.join(opened.schema_arrow.names)}")

@@ -10,6 +10,7 @@ from ordclust_ray.config.common import (
     RunConfig,
     WorkersConfig,
     check,
+    without_secrets,
 )
 from ordclust_ray.config.comparator import (
     ComparatorConfig,
@@ -92,4 +93,5 @@ __all__ = [
     "ValidationConfig",
     "WorkersConfig",
     "check",
+    "without_secrets",
 ]

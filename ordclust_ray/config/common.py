@@ -14,6 +14,22 @@ class InputError(ValueError):
     """What the user gave cannot be used. The message is one line that names it and says what is allowed."""
 
 
+_PASSWORD = re.compile(r"(:/{1,2})(?:[^\s/@]*:[^\s]*|[^\s/]*)@")
+_SECRET = "key|token|secret|passw|pwd|credential|sig"
+_TOKEN = re.compile(rf"(?i)([?&;][^=&;\s]*(?:{_SECRET})[^=&;\s]*=)[^&;\s'\"#]+")
+
+
+def without_secrets(text: str) -> str:
+    """A text whose addresses have lost user, password and the parameters that bear a secret.
+
+    >>> without_secrets("http://user:password@host:5000")
+    'http://***@host:5000'
+    >>> without_secrets("'s3://ID:SECRET@bucket/a?region=eu&secret_key=SECRET'")
+    "'s3://***@bucket/a?region=eu&secret_key=***'"
+    """
+    return _TOKEN.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
+
+
 def check(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Raises InputError unless low <= value <= high, and value is finite."""
     if not (low <= value <= high and math.isfinite(value)):

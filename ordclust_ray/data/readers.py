@@ -24,6 +24,7 @@ from ordclust_ray.datasets.archives import archives_of
 from ordclust_ray.datasets.listing import Listing
 from ordclust_ray.datasets.registry import list_instances
 from ordclust_ray.datasets.stored import SUFFIXES, FileImages, StoredImages
+from ordclust_ray.files import refuse_pickles
 
 ROWS_A_READ = 512
 MAX_BLOCKS = 10_000
@@ -160,6 +161,7 @@ def read_parquet(files: list[Path], config: ImagesConfig) -> Source:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{file} is not a Parquet file: {error}") from None
+        refuse_pickles(parquet.schema_arrow, file)
         _require_columns([config.image_column, *columns.values()], parquet.schema_arrow.names, file)
         _require_encoded(parquet.schema_arrow.field(config.image_column), file)
         frame = _renamed(parquet.read(columns=list(set(columns.values()))).to_pandas(), columns)

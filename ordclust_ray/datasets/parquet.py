@@ -3,20 +3,19 @@
 import re
 from collections.abc import Mapping, Sequence
 from glob import has_magic
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from ordclust_ray.config.common import InputError
-from ordclust_ray.data.images import FORMATS
+from ordclust_ray.data.images import BrokenImageError, format_and_size
 from ordclust_ray.datasets.chosen import choose, named
 from ordclust_ray.datasets.listing import TEST, TRAIN, Listing
 from ordclust_ray.datasets.stored import JoinedImages, ParquetImages, row_sources
+from ordclust_ray.files import refuse_pickles
 
 IMAGES = ("image", "img")
 """Names of the column of encoded images: the second is that of a hub's CIFAR-10."""
@@ -32,6 +31,7 @@ def read_columns(file: Path, columns: Sequence[str], title: str) -> tuple[pd.Dat
     """
     try:
         parquet = pq.ParquetFile(file)
+        refuse_pickles(parquet.schema_arrow, file)
         image = _image_column(parquet.schema_arrow)
         _require_columns(parquet.schema_arrow, image, columns, file, title)
         rows = parquet.read(columns=list(columns)).to_pandas()
@@ -107,9 +107,8 @@ def _first_size(images: ParquetImages) -> tuple[int, int] | None:
         return None
     (first,) = images.read(np.array([0]), [""])
     try:
-        with Image.open(BytesIO(first), formats=FORMATS) as image:
-            return image.size
-    except OSError:
+        return format_and_size(first)[1]
+    except BrokenImageError:
         return None
 
 

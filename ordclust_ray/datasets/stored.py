@@ -90,7 +90,7 @@ class FileImages:
                 file = Path(source).resolve(strict=True)
                 inside = any(file.is_relative_to(home) for home in homes) and file.is_file()
                 yield _beginning(file) if inside else b""
-            except (OSError, RuntimeError):  # RuntimeError: links that lead to themselves
+            except (OSError, RuntimeError, ValueError):  # links that lead to themselves, and NUL in a name
                 yield b""
 
 

@@ -5,7 +5,6 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from glob import has_magic
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from ordclust_ray.config import InputError
 from ordclust_ray.data.decoded import only
-from ordclust_ray.data.images import FORMATS
+from ordclust_ray.data.images import BrokenImageError, format_and_size
 from ordclust_ray.data.readers import Source
 
 KNOWN = ["rank", "label", "group", "split", "estimate"]
 """Columns that a run may have beside those of its clusters."""
 GONE = -1
-SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}
+SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}
 """Where it is not the format's name."""
 
 
@@ -140,7 +138,7 @@ def link_images(rows: pd.DataFrame, home: Path, folder: Path) -> pd.DataFrame:
                 raise OSError("not a file in the folder of the images")
             name = f"cluster_{cluster}/{place:0{width}}_{instance}{file.suffix.lower()}"
             (folder / name).symlink_to(file)
-        except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to themselves
+        except (OSError, RuntimeError, ValueError) as error:  # links to themselves, NUL in a name
             failed.append((instance, str(error)))
     return pd.DataFrame(failed, columns=["instance_id", "reason"])
 
@@ -193,11 +191,9 @@ def _suffix(encoded: bytes) -> str:
     """By the format that the bytes begin like."""
     if not encoded:
         raise ValueError("empty, not found, or outside of the folder")
-    Image.MAX_IMAGE_PIXELS = None  # nothing is decoded
     try:
-        with Image.open(BytesIO(encoded), formats=FORMATS) as image:
-            form = str(image.format)
-    except UnidentifiedImageError:
+        form, _ = format_and_size(encoded)
+    except BrokenImageError:
         raise ValueError("not an image of a known format") from None
     return SUFFIXES.get(form, f".{form.lower()}")
 

@@ -5,12 +5,13 @@ instance id or by row of the bank, so another number of workers can go on from t
 """
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -67,7 +68,7 @@ class Restored:
 
 def restore(folder: Path, device: torch.device | str = "cpu") -> Restored:
     """Reads a checkpoint, written by any number of workers."""
-    shards = [load_file(file) for file in sorted(folder.glob("shard-*.safetensors"))]
+    shards = [_tensors(file) for file in sorted(folder.glob("shard-*.safetensors"))]
     columns = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
     order = torch.argsort(columns["instance_ids"])
     return Restored(*restore_training(folder, device), {name: column[order] for name, column in columns.items()})
@@ -104,7 +105,25 @@ def restore_training(
     """Rank 0's part of a checkpoint: the trainer's state, one record an epoch, centroids where there are clusters."""
     clusters = folder / CLUSTERS
     return (
-        torch.load(folder / TRAINING, map_location=device, weights_only=True),
+        _state(folder / TRAINING, device),
         json.loads((folder / HISTORY).read_text()),
-        load_file(clusters)["centroids"].to(device) if clusters.exists() else None,
+        _tensors(clusters)["centroids"].to(device) if clusters.exists() else None,
     )
+
+
+def _state(file: Path, device: torch.device | str) -> dict[str, Any]:
+    """Tensors, numbers, containers of them; raises ValueError, which names the file, where it holds anything else."""
+    try:
+        return dict(torch.load(file, map_location=device, weights_only=True))
+    except (pickle.UnpicklingError, EOFError, RuntimeError):
+        raise ValueError(
+            f"{file} holds more than tensors and numbers, or is damaged; nothing of it is loaded"
+        ) from None
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """Raises ValueError, which names the file, where it is no safetensors file."""
+    try:
+        return dict(load_file(file))
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no file of tensors: {error}") from None

@@ -19,6 +19,7 @@ from ordclust_ray.data.decoded import collected, decoded_stream, fingerprint, on
 from ordclust_ray.data.prepare import TEST, TRAIN, Prepared
 from ordclust_ray.data.readers import Source
 from ordclust_ray.estimation import encode
+from ordclust_ray.files import read_table
 from ordclust_ray.finished import FinishedRun, find_run, open_again, open_run, prepare_again
 from ordclust_ray.models import MODEL, load_networks, save_networks
 from ordclust_ray.progress import Silent
@@ -157,7 +158,7 @@ def judge(
         members: training images without the validation part, with `cluster`, `similarity`, `rank`.
         held_out: the validation part, by instance id.
     """
-    centroids = np.stack(pd.read_parquet(drc.results / "centroids.parquet")["centroid"].to_list())
+    centroids = np.stack(read_table(drc.results / "centroids.parquet")["centroid"].to_pylist())
     candidates = choose_candidates(members, len(centroids), prepared.rank_levels, config.candidates)
     references = np.unique(candidates[candidates >= 0])
     model, source, size = drc.results / MODEL, open_again(drc), {"image": drc.config.data.image_size}

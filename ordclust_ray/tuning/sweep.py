@@ -18,6 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 from ray.tune.stopper import TimeoutStopper
 
 from ordclust_ray.config import JobConfig, SearchConfig, StoppingConfig
+from ordclust_ray.files import require_own
 from ordclust_ray.tuning.record import EPOCH, EPOCHS, OVER, TIME_IS_OVER, ended_because, reported, settings_of
 from ordclust_ray.tuning.space import Space, ends, with_values
 
@@ -73,6 +74,7 @@ def run_sweep(
     trainable = tune.with_resources(tune.with_parameters(trial, **data), dict(execution.resources))
     home = str(folder / TRIALS)
     if begun(folder):
+        require_own(folder / TRIALS)  # Ray Tune unpickles what lies there
         tuner = tune.Tuner.restore(home, trainable, resume_unfinished=True)
     else:
         shutil.rmtree(home, ignore_errors=True)

@@ -44,6 +44,17 @@ def test_what_is_no_file_is_nothing(tmp_path: Path) -> None:
     assert read(FileImages((str(tmp_path),)), list(range(7)), [*wrong, there]) == [b""] * 6 + [b"there"]
 
 
+def test_names_of_another_kind_are_nothing_and_stop_nobody(tmp_path: Path) -> None:
+    (inside,) = files(tmp_path, "home/a.png")
+    (outside,) = files(tmp_path, "b.png")
+    home = str(tmp_path / "home")
+    names = ["a.png\0", "\0", f"file://{inside}", "http://127.0.0.1:9/a.png", "..\\b.png", "C:\\b.png", "~/b.png"]
+    wrong = [f"{home}/{name}" for name in names] + [f"file://{outside}", "/proc/self/environ", "/dev/zero"]
+    assert read(FileImages((home,)), list(range(len(wrong) + 1)), [*wrong, inside]) == [b""] * len(wrong) + [
+        b"home/a.png"
+    ]
+
+
 def test_links_may_lead_about_a_home_and_into_another_but_not_out(tmp_path: Path) -> None:
     inside, other, outside = files(tmp_path, "home/real", "other/real", "outside/secret")
     for name, target in {"inside": inside, "other": other, "out": outside, "folder": str(tmp_path / "outside")}.items():

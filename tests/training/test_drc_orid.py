@@ -114,7 +114,6 @@ def test_a_checkpoint_goes_on_bit_by_bit(tmp_path: Path) -> None:
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     """A checkpoint that carries code is refused, and the code does not run."""
     import os
-    import pickle
 
     class Malicious:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -124,7 +123,7 @@ def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     save_shard(tmp_path, 0, {"instance_ids": done.data.instance_ids, "assignments": done.assignments})
     save_training(tmp_path, {}, [], None)
     torch.save({"orid": Malicious()}, tmp_path / "training.pt")
-    with pytest.raises(pickle.UnpicklingError, match="weights_only"):
+    with pytest.raises(ValueError, match=r"training.pt holds more than tensors and numbers"):
         restore(tmp_path)
     assert not (tmp_path / "owned").exists()
 
