@@ -85,8 +85,10 @@ def tunnel(host: hosts.Host, here: int, there: int) -> Iterator[None]:
     with subprocess.Popen(
         host.ssh("-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{here}:127.0.0.1:{there}")
     ) as process:
-        yield
-        process.terminate()
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 def launcher(arguments: str, env: dict[str, str]) -> None:
