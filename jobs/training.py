@@ -43,7 +43,8 @@ def train(
                 results = Results.read(folder / "results")
             else:
                 start_ray()
-                lines, use_gpu = preflight(config.training, config.run.storage_path)
+                path = "" if isinstance(config, ComparatorConfig) else config.data.path
+                lines, use_gpu = preflight(config.training, config.run.storage_path, path)
                 print("\n".join(lines), flush=True)
                 if not use_gpu and (config.training.compile or config.training.precision == "bfloat16"):
                     print("note: compiling and bfloat16 are meant for GPUs, of which there is none", flush=True)

@@ -14,7 +14,7 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "0")  # what ended is known, h
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 from cli import parse, stop
-from sweeping import SYSTEMS, FeatureSweep, RankedSweep, Sweep, TrainedSweep, follow_up
+from sweeping import SYSTEMS, ComparatorSweep, FeatureSweep, RankedSweep, Sweep, TrainedSweep, follow_up
 
 from ordclust_ray.config import MACHINES, InputError
 from ordclust_ray.tuning.space import CLUSTERS, Space, read_space, require_settings, tolerances_alike
@@ -140,7 +140,8 @@ def open_trials(space: Space, sweep: Sweep, source: Any, folder: Path) -> tuple[
     assert isinstance(sweep, TrainedSweep)
     training, kind = sweep.trial.training, KINDS[space.system]
     start_ray()
-    lines, use_gpu = preflight(training, sweep.trial.run.storage_path)
+    path = "" if isinstance(sweep, ComparatorSweep) else sweep.trial.data.path
+    lines, use_gpu = preflight(training, sweep.trial.run.storage_path, path)
     room = max(1, room_for(training) // training.num_workers)
     at_once = as_begun(folder, min(sweep.search.concurrent or room, room), room)
     print("\n".join(lines) + f"; {at_once} trial{'s' * (at_once > 1)} at a time", flush=True)

@@ -7,21 +7,23 @@ from pathlib import Path
 import ray
 
 from ordclust_ray.config import InputError, WorkersConfig
+from ordclust_ray.machines import require_alike
 
 
-def preflight(training: WorkersConfig, storage: Path) -> tuple[list[str], bool]:
+def preflight(training: WorkersConfig, storage: Path, path: str = "") -> tuple[list[str], bool]:
     """Says what the run will use.
 
     Args:
         training: workers and what each reserves.
         storage: folder of the runs.
+        path: of the images.
 
     Returns:
-        Two lines for people, and whether the workers train on GPUs.
+        Lines for people, and whether the workers train on GPUs.
 
     Raises:
         InputError: workers that the machines cannot hold, no CPU left for reading data (Ray Data would wait for one
-            forever).
+            forever), machines that differ or do not share the files.
     """
     resources = ray.cluster_resources()
     cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
@@ -47,7 +49,7 @@ def preflight(training: WorkersConfig, storage: Path) -> tuple[list[str], bool]:
         f"{plan} leave {left:g} for data" + (f"; {busy:g} are in use by others, and waited for" if busy else ""),
         f"runs in {storage} ({free / 1e9:.0f} GB free); {memory / 1e9:.1f} GB of shared memory for images",
     ]
-    return lines, gpus > 0
+    return lines + require_alike(storage, path), gpus > 0
 
 
 def room_for(training: WorkersConfig) -> int:

@@ -12,6 +12,7 @@ LAYERS = [
     {"kernels"},
     {"core"},
     {"config", "files", "processes"},
+    {"machines"},
     {"recipes", "data", "datasets", "clustering", "board", "progress", "preflight", "figures", "actors"},
     {"training"},
     {"models"},
