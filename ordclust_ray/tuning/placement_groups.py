@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray import PlacementGroupID
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
@@ -37,14 +38,11 @@ class Register:
         """The groups of some trials."""
         return [group for trial_id in trial_ids for group in self._groups.get(trial_id, [])]
 
-    def everything(self) -> list[PlacementGroup]:
-        """The groups of all trials."""
-        return self.of(list(self._groups))
-
 
 @contextlib.contextmanager
 def register() -> Iterator[None]:
-    """Trials find a register by its name meanwhile; at the end no group is left."""
+    """Trials find a register by its name meanwhile; at the end no group is left, noted or not."""
+    before = {group.id for group in groups_of_this_job()}
     actor = ray.remote(num_cpus=0)(Register).options(name=NAME).remote()
     complaint = ray.get(ray.remote(num_cpus=0)(complain).remote(actor._actor_id.hex()))
     if complaint:
@@ -56,8 +54,15 @@ def register() -> Iterator[None]:
     try:
         yield
     finally:
-        release(ray.get(actor.everything.remote()))
+        release([group for group in groups_of_this_job() if group.id not in before])
         ray.kill(actor)
+
+
+def groups_of_this_job() -> list[PlacementGroup]:
+    """Those that are there; the last bytes of a group's id are the id of its job."""
+    job, table = ray.get_runtime_context().get_job_id(), ray.util.placement_group_table()
+    here = [name for name, group in table.items() if name.endswith(job) and group["state"] != "REMOVED"]
+    return [PlacementGroup(PlacementGroupID.from_hex(name)) for name in here]
 
 
 def complain(actor_id: str) -> str:
