@@ -16,7 +16,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 from cli import parse, stop
 from sweeping import SYSTEMS, ComparatorSweep, FeatureSweep, RankedSweep, Sweep, TrainedSweep, follow_up
 
-from ordclust_ray.config import MACHINES, InputError
+from ordclust_ray.config import MACHINES, InputError, without_secrets
 from ordclust_ray.tuning.space import CLUSTERS, Space, read_space, require_settings, tolerances_alike
 
 SPACES = Path(__file__).absolute().parent.parent / "tune_spaces"
@@ -99,7 +99,8 @@ def run(recipe: str, space: Space, sweep: Sweep) -> None:
     require_settings(space, sweep.trial, {**kind.METRICS, **kind.LABELLED})
     total = planned(space, sweep.search)
     source = kind.source(sweep.trial)
-    where = {"run.storage": str(sweep.trial.run.storage_path), "run.tracking_uri": sweep.trial.run.tracking_uri}
+    uri = without_secrets(sweep.trial.run.tracking_uri)
+    where = {"run.storage": str(sweep.trial.run.storage_path), "run.tracking_uri": uri}
     settings = kept(sweep.trial, FREE) | {**where, "space": space.described(), **sweep.asked}
     with opened(sweep.trial.run, name, settings) as (folder, tracker):
         output = folder / RESULTS
@@ -144,7 +145,7 @@ def open_trials(space: Space, sweep: Sweep, source: Any, folder: Path) -> tuple[
     lines, use_gpu = preflight(training, sweep.trial.run.storage_path, path)
     room = max(1, room_for(training) // training.num_workers)
     at_once = as_begun(folder, min(sweep.search.concurrent or room, room), room)
-    print("\n".join(lines) + f"; {at_once} trial{'s' * (at_once > 1)} at a time", flush=True)
+    print("\n".join([*lines, f"{at_once} trial{'s' * (at_once > 1)} at a time"]), flush=True)
     machines = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
     threads = threads_each(training, machines, at_once)
     config = replace(sweep.trial, training=replace(training, threads_per_worker=threads))
