@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ordclust_ray.config import DrcConfig, IdfdConfig, InputError
@@ -19,6 +18,7 @@ from ordclust_ray.core.feature_networks import FeatureNetwork
 from ordclust_ray.core.image_comparator import ImageComparator
 from ordclust_ray.core.networks import Orid
 from ordclust_ray.core.rank_estimator import RankEstimator, RankNetworks
+from ordclust_ray.training.checkpoint import read_tensors
 
 MODEL, DESCRIPTION, NETWORKS, TABLES = "model", "model.json", "networks.safetensors", "tables.safetensors"
 RANKS, CLUSTERS = DrcConfig.system, IdfdConfig.system
@@ -45,18 +45,6 @@ def describe_model(folder: Path, flag: str = "model") -> dict[str, Any]:
     if found.get("system") not in (RANKS, CLUSTERS):
         raise InputError(f"--{flag}: {folder} holds no model; give the folder of a finished run")
     return found
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Tensors by name, of a file of safetensors.
-
-    Raises:
-        InputError: it is no such file.
-    """
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{file} is no file of safetensors: {error}") from None
 
 
 def build_orid(config: DrcConfig, weights: Mapping[str, Tensor]) -> Orid:

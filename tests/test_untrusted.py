@@ -27,9 +27,9 @@ from ordclust_ray.datasets.registry import list_instances
 from ordclust_ray.estimation import read_scalars
 from ordclust_ray.files import PICKLED, read_table
 from ordclust_ray.finished import FinishedRun
-from ordclust_ray.models import NETWORKS, TABLES, describe_model, load_clusters, load_networks, read_tensors
+from ordclust_ray.models import NETWORKS, TABLES, describe_model, load_clusters, load_networks
 from ordclust_ray.serving import ServedModel
-from ordclust_ray.training.checkpoint import restore, restore_training
+from ordclust_ray.training.checkpoint import read_tensors, restore, restore_training
 from ordclust_ray.training.comparator_weights import load_comparator, load_weights
 
 MARK = "owned"

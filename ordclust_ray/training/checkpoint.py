@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ordclust_ray.config import InputError
+
 SAFE = "safetensors"
 TRAINING, CLUSTERS, HISTORY = "training.pt", "clusters.safetensors", "history.json"
 
@@ -68,7 +70,7 @@ class Restored:
 
 def restore(folder: Path, device: torch.device | str = "cpu") -> Restored:
     """Reads a checkpoint, written by any number of workers."""
-    shards = [_tensors(file) for file in sorted(folder.glob("shard-*.safetensors"))]
+    shards = [read_tensors(file) for file in sorted(folder.glob("shard-*.safetensors"))]
     columns = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
     order = torch.argsort(columns["instance_ids"])
     return Restored(*restore_training(folder, device), {name: column[order] for name, column in columns.items()})
@@ -107,12 +109,12 @@ def restore_training(
     return (
         _state(folder / TRAINING, device),
         json.loads((folder / HISTORY).read_text()),
-        _tensors(clusters)["centroids"].to(device) if clusters.exists() else None,
+        read_tensors(clusters)["centroids"].to(device) if clusters.exists() else None,
     )
 
 
 def _state(file: Path, device: torch.device | str) -> dict[str, Any]:
-    """Tensors, numbers, containers of them; raises ValueError, which names the file, where it holds anything else."""
+    """Tensors, numbers, containers of them; raises InputError, which names the file, where it holds anything else."""
     try:
         return dict(torch.load(file, map_location=device, weights_only=True))
     except (pickle.UnpicklingError, EOFError, RuntimeError):
@@ -121,9 +123,13 @@ def _state(file: Path, device: torch.device | str) -> dict[str, Any]:
         ) from None
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """Raises ValueError, which names the file, where it is no safetensors file."""
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Tensors by name, of a file of safetensors.
+
+    Raises:
+        InputError: it is no such file.
+    """
     try:
         return dict(load_file(file))
-    except SafetensorError as error:
-        raise ValueError(f"{file} is no file of tensors: {error}") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} is no file of safetensors: {error}") from None
