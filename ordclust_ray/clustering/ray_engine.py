@@ -89,7 +89,8 @@ class RayEngine(ShardedEngine):
         if len(parts) * num_cpus > cpus:
             raise ValueError(f"{len(parts)} shards of {num_cpus:g} CPU each need more than the cluster's {cpus:g}")
         self._parts, self._threads, self._log = parts, max(1, int(num_cpus)), _Log()
-        self._actor_class = ray.remote(num_cpus=num_cpus)(ShardActor)
+        spread = "SPREAD"  # over the machines, for what they read counts
+        self._actor_class = ray.remote(num_cpus=num_cpus, scheduling_strategy=spread)(ShardActor)
         self._actors = [self._actor_class.remote() for _ in parts]
         try:
             loaded = self._answers(lambda i: self._actors[i].load.remote(self._parts[i], self._threads), again=False)
