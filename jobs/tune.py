@@ -143,7 +143,7 @@ def open_trials(space: Space, sweep: Sweep, source: Any, folder: Path) -> tuple[
     start_ray()
     path = "" if isinstance(sweep, ComparatorSweep) else sweep.trial.data.path
     lines, use_gpu = preflight(training, sweep.trial.run.storage_path, path)
-    room = max(1, room_for(training) // training.num_workers)
+    room = max(1, room_for(training) // training.max_workers)
     at_once = as_begun(folder, min(sweep.search.concurrent or room, room), room)
     print("\n".join([*lines, f"{at_once} trial{'s' * (at_once > 1)} at a time"]), flush=True)
     machines = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]

@@ -27,9 +27,9 @@ def preflight(training: WorkersConfig, storage: Path, path: str = "") -> tuple[l
     """
     resources = ray.cluster_resources()
     cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
-    workers, each = training.num_workers, training.cpus_per_worker
+    workers, each = training.min_workers, training.cpus_per_worker
     left = cpus - workers * each
-    plan = f"{cpus:g} CPUs, {gpus} GPUs; {workers} worker{'s' * (workers > 1)} x {each:g} CPU"
+    plan = f"{cpus:g} CPUs, {gpus} GPUs; {training.num_workers} worker{'s' * (training.max_workers > 1)} x {each:g} CPU"
     if left < 1:
         raise InputError(
             f"{plan} leave {left:g} for reading data, which needs 1: "
@@ -44,6 +44,7 @@ def preflight(training: WorkersConfig, storage: Path, path: str = "") -> tuple[l
             f"{plan}: beside a whole CPU for data the machines have room for {room}, as a worker has to fit on one"
         )
     free, memory = shutil.disk_usage(storage).free, resources.get("object_store_memory", 0.0)
+    left = cpus - min(room, training.max_workers) * each
     busy = cpus - ray.available_resources().get("CPU", 0.0)
     lines = [
         f"{plan} leave {left:g} for data" + (f"; {busy:g} are in use by others, and waited for" if busy else ""),

@@ -142,6 +142,20 @@ def test_each_worker_needs_two_pairs() -> None:
         TrainingConfig(batch_size=7, num_workers=4)
 
 
+@pytest.mark.parametrize(("number", "least", "most"), [(3, 3, 3), ("3", 3, 3), ("1..4", 1, 4), ("2..2", 2, 2)])
+def test_number_of_workers(number: int | str, least: int, most: int) -> None:
+    training = TrainingConfig(num_workers=number)
+    assert (training.min_workers, training.max_workers) == (least, most)
+
+
+@pytest.mark.parametrize("number", ["", "many", "4..1", "1..", "1-4", "1..-4", "0.5"])
+def test_other_numbers_of_workers(number: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^--training.num-workers is {number}; it must be a number like 4, or as 1..4$"
+    ):
+        TrainingConfig(num_workers=number)
+
+
 @pytest.mark.parametrize("name", ["", "digits-2", "Morph_A.k3"])
 def test_run_name(name: str) -> None:
     assert RunConfig(name=name).name == name

@@ -76,6 +76,7 @@ def test_training_knows_no_ray_but_in_its_bindings() -> None:
     users = {file.name for file in files if "ray" in {module.split(".")[0] for module in imports(file)}}
     assert users == {
         "fit.py",
+        "notices.py",
         "shard_data.py",
         "shares.py",
         "worker.py",

@@ -10,8 +10,8 @@ from ordclust_ray.config.common import JobConfig, RunConfig, WorkersConfig, chec
 class MachinesConfig:
     """The processes of the trainings; all else of them is the run's."""
 
-    num_workers: int = WorkersConfig.num_workers
-    """Training processes; with GPUs, one GPU each."""
+    num_workers: int | str = WorkersConfig.num_workers
+    """Training processes: 4; or 1..4, as many of them as there is room for. With GPUs, one GPU each."""
     cpus_per_worker: float = WorkersConfig.cpus_per_worker
     """CPUs that a worker reserves; at least one CPU of the cluster must be left for reading data."""
     threads_per_worker: int = WorkersConfig.threads_per_worker

@@ -86,8 +86,9 @@ class WorkersConfig:
     """bfloat16: mixed precision, for GPUs."""
     compile: bool = False
     """torch.compile the networks, for GPUs."""
-    num_workers: int = 1
-    """Training processes. Each trains on its own share of the images."""
+    num_workers: int | str = 1
+    """Training processes, each on its own share of the images: 4; or 1..4, as many of them as there is room for, also
+    when machines are lost or join."""
     cpus_per_worker: float = 1.0
     """CPUs that a worker reserves; at least one CPU of the cluster must be left for reading data."""
     gpus_per_worker: float = 1.0
@@ -99,15 +100,30 @@ class WorkersConfig:
 
     def __post_init__(self) -> None:
         check("training.batch-size", self.batch_size, 2)
-        check("training.num-workers", self.num_workers, 1)
+        least, most = self.min_workers, self.max_workers
+        check("training.num-workers", least, 1)
+        if most < least:
+            raise InputError(f"--training.num-workers is {self.num_workers}; it must be a number like 4, or as 1..4")
         check("training.cpus-per-worker", self.cpus_per_worker, 0.01)
         check("training.gpus-per-worker", self.gpus_per_worker, 0.01, 1)
         check("training.threads-per-worker", self.threads_per_worker, 0)
         check("training.max-failures", self.max_failures, 0)
-        if self.batch_size < 2 * self.num_workers:
-            raise InputError(
-                f"--training.batch-size is {self.batch_size}; {self.num_workers} workers need at least 2 each"
-            )
+        if self.batch_size < 2 * most:
+            raise InputError(f"--training.batch-size is {self.batch_size}; {most} workers need at least 2 each")
+
+    @property
+    def min_workers(self) -> int:
+        """With fewer, training waits."""
+        return self._workers()[0]
+
+    @property
+    def max_workers(self) -> int:
+        """It never has more."""
+        return self._workers()[1]
+
+    def _workers(self) -> tuple[int, int]:
+        found = re.fullmatch(r"(-?\d+)(?:\.\.(\d+))?", str(self.num_workers))
+        return (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
 
 
 MACHINES = {

@@ -200,7 +200,7 @@ def divide(everyone: pd.DataFrame, broken: pd.Index, config: DrcConfig) -> Divid
             f"{len(train)} training images with {train['rank'].nunique()} distinct ranks are too few for "
             f"{config.clustering.num_clusters} clusters; {2 * config.clustering.num_clusters} images and 2 ranks are"
         )
-    workers = config.training.num_workers
+    workers = config.training.max_workers
     if len(train) < 2 * workers:
         raise InputError(f"{len(train)} training images are too few for --training.num-workers {workers}")
     if len(train) == len(manifest):

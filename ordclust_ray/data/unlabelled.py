@@ -86,7 +86,7 @@ def wanted_images(manifest: pd.DataFrame, config: IdfdConfig) -> NDArray[np.bool
 
 
 def _require_enough(images: int, config: IdfdConfig, num_clusters: int) -> None:
-    workers, negatives = config.training.num_workers, config.bank.negatives
+    workers, negatives = config.training.max_workers, config.bank.negatives
     least = max(2 * num_clusters, 2 * workers, 10)
     if images < least:
         raise InputError(f"there are {images} images; {num_clusters} clusters and {workers} workers need {least}")

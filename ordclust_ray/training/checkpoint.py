@@ -16,14 +16,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ordclust_ray.config import InputError
+from ordclust_ray.training.epochs import Begun
 
 SAFE = "safetensors"
+BEGUN = "begun"
 TRAINING, CLUSTERS, HISTORY = "training.pt", "clusters.safetensors", "history.json"
 
 
-def save_training(folder: Path, state: dict[str, Any], history: list[dict[str, Any]], centroids: Tensor | None) -> None:
-    """Rank 0's part: networks and optimisers, one record an epoch, centroids where there are clusters."""
-    torch.save(state, folder / TRAINING)
+def save_training(
+    folder: Path,
+    state: dict[str, Any],
+    history: list[dict[str, Any]],
+    centroids: Tensor | None,
+    begun: dict[str, Any] | None = None,
+) -> None:
+    """Rank 0's part: networks and optimisers, a record an epoch, centroids if there are clusters, an epoch's begin."""
+    torch.save(state | ({BEGUN: begun} if begun else {}), folder / TRAINING)
     (folder / HISTORY).write_text(json.dumps(history))
     if centroids is not None:
         save_file({"centroids": centroids.cpu()}, folder / CLUSTERS)
@@ -111,6 +119,11 @@ def restore_training(
         json.loads((folder / HISTORY).read_text()),
         read_tensors(clusters)["centroids"].to(device) if clusters.exists() else None,
     )
+
+
+def begun_in(state: dict[str, Any]) -> Begun:
+    """What a checkpoint's state has of the epoch after its last one: nothing, mostly."""
+    return Begun(**state.get(BEGUN, {}))
 
 
 def _state(file: Path, device: torch.device | str) -> dict[str, Any]:

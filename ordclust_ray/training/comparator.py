@@ -4,6 +4,7 @@ Clusters are those of DRC-ORID and stay. Where torch.distributed is initialised 
 one at hand does so alone: in a test, in a benchmark, without Ray.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,10 +20,13 @@ from ordclust_ray.core.orid_losses import comparison_loss
 from ordclust_ray.processes import all_reduce_sum, world_size
 from ordclust_ray.training.drc_orid import Problem
 from ordclust_ray.training.epochs import (
+    Begun,
+    OnBegun,
     OnStep,
     begin_epoch,
     identity,
     ignore_step,
+    keep_nothing,
     require_finite,
     steps_a_pool,
     synchronise_buffers,
@@ -116,8 +120,10 @@ class ComparatorRun:
         data: this process's share.
         trainer: network and optimiser.
         on_step: is told of each step.
+        on_begun: is told of it too, with what a checkpoint in the middle of an epoch needs.
 
     Attributes:
+        begun: the part of the next epoch that a checkpoint holds already.
         history: one record an epoch.
     """
 
@@ -128,9 +134,10 @@ class ComparatorRun:
         data: ClusteredData,
         trainer: ComparatorTrainer,
         on_step: OnStep = ignore_step,
+        on_begun: OnBegun = keep_nothing,
     ) -> None:
         self.config, self.problem, self.data, self.trainer = config, problem, data, trainer
-        self._on_step = on_step
+        self._on_step, self._on_begun, self.begun = on_step, on_begun, Begun()
         self._similar = [edges.to(trainer.device) for edges in (problem.first_similar, problem.last_similar)]
         self._batch_size = config.training.batch_size // world_size()
         self._steps_an_epoch = data.num_pools * steps_a_pool(data.bases_a_pool, self._batch_size)
@@ -144,16 +151,19 @@ class ComparatorRun:
         Raises:
             DivergedError: in every process, where the losses are not finite.
         """
-        epoch, started = len(self.history), time.perf_counter()
+        begun, self.begun = self.begun, Begun()
+        epoch, started = len(self.history), time.perf_counter() - begun.seconds
         generator = begin_epoch(self.config.run.seed, epoch, self.trainer.device)
-        total = torch.zeros(len(METRICS), device=self.trainer.device)
+        steps, total = begun.steps, begun.total + torch.zeros(len(METRICS), device=self.trainer.device)
         batches = pair_batches(self.data, self.data.clusters, self._similar, self._batch_size, generator)
-        for step, (images, order, _) in enumerate(batches, start=1):
+        for images, order, _ in itertools.islice(batches, min(steps, self._steps_an_epoch - 1), None):
             metrics = self.trainer.step(images, order, generator)
-            total += metrics
-            self._on_step(epoch, step, self._steps_an_epoch, dict(zip(METRICS, metrics, strict=True)))
+            steps, total = steps + 1, total + metrics
+            self._on_step(epoch, steps, self._steps_an_epoch, dict(zip(METRICS, metrics, strict=True)))
+            if steps < self._steps_an_epoch:
+                self._on_begun(Begun(steps, total, time.perf_counter() - started))
         synchronise_buffers(self.trainer.network)
-        means = all_reduce_sum(total) / (self._steps_an_epoch * world_size())
+        means = all_reduce_sum(total) / (steps * world_size())
         require_finite(means, epoch)
         seconds = time.perf_counter() - started
         record: dict[str, Any] = {"epoch": epoch + 1, "steps": self.trainer.steps}

@@ -11,10 +11,11 @@ import torch
 
 from ordclust_ray.config import ComparatorConfig
 from ordclust_ray.progress import Monitor
-from ordclust_ray.training.checkpoint import restore_training, save_training
+from ordclust_ray.training.checkpoint import begun_in, restore_training, save_training
 from ordclust_ray.training.comparator import ComparatorRun, ComparatorTrainer
 from ordclust_ray.training.drc_orid import Problem
-from ordclust_ray.training.epochs import DivergedError, Measure, ask_nothing, ignore_step
+from ordclust_ray.training.epochs import Begun, DivergedError, Measure, ask_nothing, ignore_step
+from ordclust_ray.training.notices import Notices
 from ordclust_ray.training.shard_data import ShardData
 from ordclust_ray.training.worker import begin, distributed
 
@@ -72,7 +73,9 @@ def train_comparator(loop_config: dict[str, ComparatorJob]) -> str:
         except DivergedError as error:
             return str(error)
         model.history[-1] |= job.measure(model)
-        _report(model, job.monitor)
+        _report(model)
+        if ray.train.get_context().get_world_rank() == 0:
+            job.monitor.epoch(model.history[-1])
     return ""
 
 
@@ -83,7 +86,8 @@ def _start(job: ComparatorJob) -> ComparatorRun:
     trainer = ComparatorTrainer(config, device, distributed)
     rank, rows = context.get_world_rank(), ray.train.get_dataset_shard("train")
     data = ClusteredShard(rows, job.problem.num_train, rank, context.get_world_size(), job.pool_images, device)
-    model = ComparatorRun(config, job.problem, data, trainer, ignore_step if rank else job.monitor.step)
+    notices, on_step = Notices(lambda begun: _report(model, begun)), ignore_step if rank else job.monitor.step
+    model = ComparatorRun(config, job.problem, data, trainer, on_step, notices.look)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         trainer.network.load_state_dict(ray.get(job.start))
@@ -91,15 +95,19 @@ def _start(job: ComparatorJob) -> ComparatorRun:
     with checkpoint.as_directory() as folder:
         state, model.history, _ = restore_training(Path(folder), device)
     trainer.load_state_dict(state)
+    model.begun = begun_in(state)
     return model
 
 
-def _report(model: ComparatorRun, monitor: Monitor) -> None:
-    """Checkpoints the epoch, a barrier over all workers; they all have the same network, and the first writes it."""
+def _report(model: ComparatorRun, begun: Begun | None = None) -> None:
+    """Checkpoints the epochs, and what is done of the next one; a barrier over all workers.
+
+    They all have the same network, and the first writes it.
+    """
+    begun_state = begun.state_dict() if begun else None
     if ray.train.get_context().get_world_rank() > 0:
-        ray.train.report(model.history[-1])
+        ray.train.report({} if begun else model.history[-1])
         return
     with tempfile.TemporaryDirectory() as name:
-        save_training(Path(name), model.trainer.state_dict(), model.history, centroids=None)
-        ray.train.report(model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))
-    monitor.epoch(model.history[-1])
+        save_training(Path(name), model.trainer.state_dict(), model.history, None, begun_state)
+        ray.train.report({} if begun else model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))

@@ -4,6 +4,7 @@ Each process holds a share of the training instances. Where torch.distributed is
 cluster together, else the one at hand does so alone: in a test, in a benchmark, without Ray.
 """
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,10 +31,13 @@ from ordclust_ray.core.shard import Shard
 from ordclust_ray.core.starts import kmeans_on_sample
 from ordclust_ray.processes import all_gather, all_reduce_sum, world_size
 from ordclust_ray.training.epochs import (
+    Begun,
+    OnBegun,
     OnStep,
     Pool,
     begin_epoch,
     ignore_step,
+    keep_nothing,
     require_finite,
     steps_a_pool,
     synchronise_buffers,
@@ -126,8 +130,10 @@ class DrcOrid:
         data: this process's share.
         trainer: networks and optimisers.
         on_step: is told of each step.
+        on_begun: is told of it too, with what a checkpoint in the middle of an epoch needs.
 
     Attributes:
+        begun: the part of the next epoch that a checkpoint holds already.
         assignments: (N,) cluster of each instance of the share; all 0 before the first clustering.
         centroids: (K, D) float64, None before the first clustering.
         history: one record an epoch.
@@ -140,9 +146,10 @@ class DrcOrid:
         data: TrainingData,
         trainer: OridTrainer,
         on_step: OnStep = ignore_step,
+        on_begun: OnBegun = keep_nothing,
     ) -> None:
         self.config, self.problem, self.data, self.trainer = config, problem, data, trainer
-        self._on_step = on_step
+        self._on_step, self._on_begun, self.begun = on_step, on_begun, Begun()
         self._similar = [edges.to(trainer.device) for edges in (problem.first_similar, problem.last_similar)]
         self._batch_size = config.training.batch_size // world_size()
         self.assignments = torch.zeros_like(data.instance_ids)
@@ -157,12 +164,15 @@ class DrcOrid:
         Raises:
             DivergedError: in every process, where the losses are not finite.
         """
-        epoch, started = len(self.history), time.perf_counter()
+        begun, self.begun = self.begun, Begun()
+        epoch, started = len(self.history), time.perf_counter() - begun.seconds
         generator = begin_epoch(self.config.run.seed, epoch, self.trainer.device)
-        steps, total = 0, torch.zeros(len(METRICS), device=self.trainer.device)
-        for metrics in self._steps(generator):
+        steps, total = begun.steps, begun.total + torch.zeros(len(METRICS), device=self.trainer.device)
+        for metrics in self._steps(generator, begun.steps):
             steps, total = steps + 1, total + metrics
             self._on_step(epoch, steps, self._steps_an_epoch, dict(zip(METRICS, metrics, strict=True)))
+            if steps < self._steps_an_epoch:
+                self._on_begun(Begun(steps, total, time.perf_counter() - started))
         synchronise_buffers(self.trainer.orid)
         means = all_reduce_sum(total) / (steps * world_size())
         require_finite(means, epoch)
@@ -175,10 +185,10 @@ class DrcOrid:
         self.history.append(record)
         return record
 
-    def _steps(self, generator: torch.Generator) -> Iterator[Tensor]:
+    def _steps(self, generator: torch.Generator, done: int) -> Iterator[Tensor]:
         centroids = None if self.centroids is None else self.centroids.float()
         batches = pair_batches(self.data, self.assignments, self._similar, self._batch_size, generator)
-        for images, order, clusters in batches:
+        for images, order, clusters in itertools.islice(batches, min(done, self._steps_an_epoch - 1), None):
             yield self.trainer.step(images, order, None if centroids is None else centroids[clusters])
 
     @property

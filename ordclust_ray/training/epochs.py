@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ordclust_ray.processes import process_rank, world_size
+from ordclust_ray.processes import all_reduce_sum, process_rank, world_size
 
 
 class DivergedError(ArithmeticError):
@@ -56,6 +56,34 @@ def ignore_step(epoch: int, step: int, steps: int, losses: Mapping[str, Tensor])
 def ask_nothing(model: Any) -> dict[str, float]:
     """Wants to know nothing."""
     return {}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An epoch in its middle. One that a checkpoint holds goes on with its next step: no image comes twice.
+
+    Attributes:
+        steps: that are done.
+        total: sum over them of what is measured; of a checkpoint the mean over the processes.
+        seconds: that they took.
+    """
+
+    steps: int = 0
+    total: Tensor | float = 0.0
+    seconds: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint; asked in every process at the same step."""
+        total = all_reduce_sum(torch.as_tensor(self.total)) / world_size()
+        return {"steps": self.steps, "total": total, "seconds": self.seconds}
+
+
+OnBegun = Callable[[Begun], None]
+"""Is told how far the epoch has come, after each step but the last, in every process."""
+
+
+def keep_nothing(begun: Begun) -> None:
+    """Nobody wants to know."""
 
 
 def begin_epoch(seed: int, epoch: int, device: torch.device) -> torch.Generator:

@@ -4,11 +4,16 @@ import contextlib
 import json
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray.data
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    ResourceRequestPriority,
+    get_or_create_autoscaling_coordinator,
+)
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
@@ -24,6 +29,9 @@ from ray.train.torch import TorchTrainer
 from ordclust_ray.config import InputError, RunConfig, WorkersConfig
 from ordclust_ray.training.checkpoint import HISTORY
 from ordclust_ray.training.shares import EqualShares
+
+SECONDS_KEPT = 180.0
+"""A driver that is killed keeps its CPU for data so long."""
 
 
 class TrainingStopped(RuntimeError):  # noqa: N818 - not an error of ours
@@ -62,13 +70,14 @@ def fit(
         InputError: the settings make training diverge.
         TrainingStopped: workers were lost, or raised, more often than `max_failures`; or Ctrl-C.
     """
+    elastic = training.min_workers < training.max_workers
     trainer = TorchTrainer(
         loop,
         train_loop_config={"job": job},
         datasets={"train": train},
-        dataset_config=EqualShares(),
+        dataset_config=EqualShares(train, training.min_workers, training.max_workers),
         scaling_config=ScalingConfig(
-            num_workers=training.num_workers,
+            num_workers=(training.min_workers, training.max_workers) if elastic else training.max_workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": training.cpus_per_worker}
             | ({"GPU": training.gpus_per_worker} if use_gpu else {}),
@@ -83,7 +92,7 @@ def fit(
         ),
     )
     try:
-        with _restored_interrupt():
+        with _restored_interrupt(), cpu_for_data() if elastic else contextlib.nullcontext():
             result = trainer.fit()
     except TrainingFailedError as error:
         raise TrainingStopped(reason(error)) from error
@@ -95,6 +104,36 @@ def fit(
     if checkpoint is None or len(json.loads((Path(checkpoint.path) / HISTORY).read_text())) < epochs:
         raise TrainingStopped("training stopped before its last epoch")
     return Path(checkpoint.path)
+
+
+@contextlib.contextmanager
+def cpu_for_data() -> Iterator[None]:
+    """Keeps a CPU out of the hands of an elastic training, by asking the actor that it will ask for its room.
+
+    It takes all that it gets, and would wait forever for the images of a lost machine, which tasks make again.
+    """
+    coordinator, name, over = get_or_create_autoscaling_coordinator(), f"data-{uuid.uuid4().hex}", threading.Event()
+
+    def ask() -> None:
+        ray.get(
+            coordinator.request_resources.remote(
+                name, [{"CPU": 1.0}], expire_after_s=SECONDS_KEPT, priority=ResourceRequestPriority.HIGH
+            )
+        )
+
+    def keep_asking() -> None:
+        while not over.wait(SECONDS_KEPT / 3):
+            ask()
+
+    ask()
+    keeper = threading.Thread(target=keep_asking, daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+        ray.get(coordinator.cancel_request.remote(name))
 
 
 @contextlib.contextmanager

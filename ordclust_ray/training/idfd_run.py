@@ -4,10 +4,10 @@ Each process holds a share of the images and a share of the bank. Where torch.di
 train together, else the one at hand does so alone: in a test, in a benchmark, without Ray.
 """
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,10 +22,13 @@ from ordclust_ray.core.random_keys import another_seed
 from ordclust_ray.core.shares import share_edges
 from ordclust_ray.processes import all_reduce_sum, world_size
 from ordclust_ray.training.epochs import (
+    Begun,
+    OnBegun,
     OnStep,
     Pool,
     begin_epoch,
     ignore_step,
+    keep_nothing,
     require_finite,
     steps_a_pool,
     synchronise_buffers,
@@ -79,8 +82,10 @@ class Idfd:
         data: this process's share.
         trainer: network, optimiser and bank.
         on_step: is told of each step.
+        on_begun: is told of it too, with what a checkpoint in the middle of an epoch needs.
 
     Attributes:
+        begun: the part of the next epoch that a checkpoint holds already.
         clusters: of the rows of the bank that are here; None before the first clustering.
         history: one record an epoch.
     """
@@ -93,16 +98,17 @@ class Idfd:
         data: Images,
         trainer: IdfdTrainer,
         on_step: OnStep = ignore_step,
+        on_begun: OnBegun = keep_nothing,
     ) -> None:
         self.config, self.num_clusters, self.data, self.trainer = config, num_clusters, data, trainer
         bank = trainer.bank
         self._num_classes = int(labels.max()) + 1
         self._labels = labels[bank.first : bank.first + len(bank.rows)]
-        self._on_step = on_step
+        self._on_step, self._on_begun, self.begun = on_step, on_begun, Begun()
         self.clusters: Clusters | None = None
         self.history: list[dict[str, Any]] = []
         shares = share_edges(bank.num_rows, world_size())
-        pools = [share_edges(end - start, data.num_pools) for start, end in pairwise(shares)]
+        pools = [share_edges(end - start, data.num_pools) for start, end in itertools.pairwise(shares)]
         self._pool_sizes = [[edges[i + 1] - edges[i] for edges in pools] for i in range(data.num_pools)]
         """Images of every process in each pool."""
         self.steps_an_epoch = sum(map(self._steps, self._pool_sizes))
@@ -115,23 +121,26 @@ class Idfd:
         Raises:
             DivergedError: in every process, where the losses are not finite.
         """
-        epoch, started = len(self.history), time.perf_counter()
+        begun, self.begun = self.begun, Begun()
+        epoch, started = len(self.history), time.perf_counter() - begun.seconds
         generator = begin_epoch(self.config.run.seed, epoch, self.trainer.device)
         learning_rate = self.config.training.learning_rate_in(epoch)
         self.trainer.set_learning_rate(learning_rate)
-        steps, waited, totals = 0, 0.0, dict[str, Tensor]()
-        batches, asked = self._batches(generator), time.perf_counter()
-        for images, bank_rows, sizes in batches:
+        steps, total, waited, losses = begun.steps, torch.as_tensor(begun.total), 0.0, dict[str, Tensor]()
+        done, asked = min(steps, self.steps_an_epoch - 1), time.perf_counter()
+        for images, bank_rows, sizes in itertools.islice(self._batches(generator), done, None):
             waited += time.perf_counter() - asked
             losses = self.trainer.step(images, bank_rows, sizes, generator)
-            steps, totals = steps + 1, {name: totals.get(name, 0) + loss for name, loss in losses.items()}
+            steps, total = steps + 1, total + torch.stack(list(losses.values()))
             self._on_step(epoch, steps, self.steps_an_epoch, losses)
+            if steps < self.steps_an_epoch:
+                self._on_begun(Begun(steps, total, time.perf_counter() - started))
             asked = time.perf_counter()
         synchronise_buffers(self.trainer.modules)
-        means = all_reduce_sum(torch.stack(list(totals.values()))) / (steps * world_size())
+        means = all_reduce_sum(total) / (steps * world_size())
         require_finite(means, epoch)
         seconds = time.perf_counter() - started
-        record: dict[str, Any] = {"epoch": epoch + 1, **dict(zip(totals, means.tolist(), strict=True))}
+        record: dict[str, Any] = {"epoch": epoch + 1, **dict(zip(losses, means.tolist(), strict=True))}
         record |= {"learning_rate": learning_rate, "seconds": seconds, "data_wait": waited / seconds}
         record["images_per_second"] = self.trainer.bank.num_rows / seconds
         last = epoch + 1 == self.config.training.epochs

@@ -10,10 +10,11 @@ import torch
 
 from ordclust_ray.config import IdfdConfig
 from ordclust_ray.progress import Monitor
-from ordclust_ray.training.checkpoint import load_bank, restore_training, save_bank, save_training
-from ordclust_ray.training.epochs import DivergedError, Measure, ask_nothing, ignore_step
+from ordclust_ray.training.checkpoint import begun_in, load_bank, restore_training, save_bank, save_training
+from ordclust_ray.training.epochs import Begun, DivergedError, Measure, ask_nothing, ignore_step
 from ordclust_ray.training.idfd import IdfdTrainer
 from ordclust_ray.training.idfd_run import Idfd
+from ordclust_ray.training.notices import Notices
 from ordclust_ray.training.shard_data import ShardData
 from ordclust_ray.training.worker import begin, distributed
 
@@ -78,23 +79,25 @@ def _start(job: IdfdJob) -> Idfd:
     rows, pool_images = ray.train.get_dataset_shard("train"), config.data.pool_images
     data = IdfdShard(rows, job.num_images, rank, world_size, pool_images, device, ["bank_row"])
     labels = ray.get(job.labels)
-    model = Idfd(config, job.num_clusters, labels, data, trainer, ignore_step if rank else job.monitor.step)
+    notices, on_step = Notices(lambda begun: _report(model, begun)), ignore_step if rank else job.monitor.step
+    model = Idfd(config, job.num_clusters, labels, data, trainer, on_step, notices.look)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             state, model.history, _ = restore_training(Path(folder), device)
             trainer.bank.rows = load_bank(Path(folder), trainer.bank.first, trainer.bank.end).to(device)
         trainer.load_state_dict(state)
+        model.begun = begun_in(state)
     return model
 
 
-def _report(model: Idfd) -> None:
-    """Checkpoints the epoch, a barrier over all workers."""
-    bank, clusters = model.trainer.bank, model.clusters
+def _report(model: Idfd, begun: Begun | None = None) -> None:
+    """Checkpoints the epochs, and what is done of the next one; a barrier over all workers."""
+    bank, clusters, begun_state = model.trainer.bank, model.clusters, begun.state_dict() if begun else None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_bank(folder, bank.first, bank.rows)
         if ray.train.get_context().get_world_rank() == 0:
             centroids = None if clusters is None else torch.from_numpy(clusters.centroids)
-            save_training(folder, model.trainer.state_dict(), model.history, centroids)
-        ray.train.report(model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))
+            save_training(folder, model.trainer.state_dict(), model.history, centroids, begun_state)
+        ray.train.report({} if begun else model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))

@@ -8,9 +8,10 @@ import ray.train
 
 from ordclust_ray.config import DrcConfig
 from ordclust_ray.progress import Monitor
-from ordclust_ray.training.checkpoint import restore, save_shard, save_training
+from ordclust_ray.training.checkpoint import begun_in, restore, save_shard, save_training
 from ordclust_ray.training.drc_orid import DrcOrid, Problem
-from ordclust_ray.training.epochs import DivergedError, Measure, ask_nothing, ignore_step
+from ordclust_ray.training.epochs import Begun, DivergedError, Measure, ask_nothing, ignore_step
+from ordclust_ray.training.notices import Notices
 from ordclust_ray.training.orid import OridTrainer
 from ordclust_ray.training.shard_data import RankedShardData
 from ordclust_ray.training.worker import begin, distributed
@@ -47,7 +48,9 @@ def train_orid(loop_config: dict[str, TrainJob]) -> str:
         except DivergedError as error:
             return str(error)
         model.history[-1] |= job.measure(model)
-        _report(model, job.monitor, final=len(model.history) == epochs)
+        _report(model, final=len(model.history) == epochs)
+        if ray.train.get_context().get_world_rank() == 0:
+            job.monitor.epoch(model.history[-1])
     return ""
 
 
@@ -59,20 +62,28 @@ def _start(job: TrainJob) -> DrcOrid:
     rank = context.get_world_rank()
     rows, pool_images = ray.train.get_dataset_shard("train"), config.data.pool_images
     data = RankedShardData(rows, job.problem.num_train, rank, context.get_world_size(), pool_images, device)
-    model = DrcOrid(config, job.problem, data, trainer, ignore_step if rank else job.monitor.step)
+    notices = Notices(lambda begun: _report(model, begun))
+    model = DrcOrid(config, job.problem, data, trainer, ignore_step if rank else job.monitor.step, notices.look)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             restored = restore(Path(folder), device)
         trainer.load_state_dict(restored.state)
+        model.begun = begun_in(restored.state)
         model.history, model.centroids = restored.history, restored.centroids
         model.assignments = restored.assignments_of(data.instance_ids)
     return model
 
 
-def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:
-    """Checkpoints the epoch, a barrier over all workers; the last one with the similarities to the centroids."""
-    rank = ray.train.get_context().get_world_rank()
+def _report(model: DrcOrid, begun: Begun | None = None, *, final: bool = False) -> None:
+    """Checkpoints the epochs, a barrier over all workers.
+
+    Args:
+        model: in training.
+        begun: what is done of the next epoch.
+        final: there is none; similarities to the centroids come along.
+    """
+    rank, begun_state = ray.train.get_context().get_world_rank(), begun.state_dict() if begun else None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         columns = {"instance_ids": model.data.instance_ids, "assignments": model.assignments}
@@ -80,7 +91,5 @@ def _report(model: DrcOrid, monitor: Monitor, *, final: bool) -> None:
             columns |= model.conclude()
         save_shard(folder, rank, columns)
         if rank == 0:
-            save_training(folder, model.trainer.state_dict(), model.history, model.centroids)
-        ray.train.report(model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))
-    if rank == 0:
-        monitor.epoch(model.history[-1])
+            save_training(folder, model.trainer.state_dict(), model.history, model.centroids, begun_state)
+        ray.train.report({} if begun else model.history[-1], checkpoint=ray.train.Checkpoint.from_directory(name))

@@ -200,5 +200,5 @@ def threads_each(training: WorkersConfig, machines: Sequence[float], at_once: in
     >>> threads_each(WorkersConfig(threads_per_worker=3), [16], 4)
     3
     """
-    shared = int(sum(machines)) // (at_once * training.num_workers)
+    shared = int(sum(machines)) // (at_once * training.max_workers)
     return training.threads_per_worker or max(1, min(shared, int(max(machines))))

@@ -16,7 +16,7 @@ from ordclust_ray.config import ComparatorConfig, ComparatorNetworkConfig, Compa
 from ordclust_ray.core.order import Order
 from ordclust_ray.training.comparator import ComparatorRun, ComparatorTrainer, augmented
 from ordclust_ray.training.drc_orid import Problem
-from ordclust_ray.training.epochs import DivergedError, Pool
+from ordclust_ray.training.epochs import Begun, DivergedError, Pool
 from ordclust_ray.training.pair_batches import pair_batches
 
 CPU, LEVELS = torch.device("cpu"), 5
@@ -108,6 +108,17 @@ def test_every_image_is_the_x_of_one_pair_an_epoch_whatever_the_pools() -> None:
         run._on_step = lambda epoch, step, of, metrics, told=told: told.append((step, of))  # type: ignore[misc]
         assert run.run_epoch()["steps"] == steps
         assert told == [(step, steps) for step in range(1, steps + 1)]
+
+
+def test_an_epoch_that_has_begun_goes_on_with_its_next_step() -> None:
+    data = Brightness(torch.arange(60) % LEVELS, torch.zeros(60, dtype=torch.int64))
+    told, run = list[int](), model(with_training(batch_size=8), data)
+    run._on_step = lambda epoch, step, of, metrics: told.append(step)
+    run.begun = Begun(5, torch.tensor([5.0, 2.5]), 100.0)
+    record = run.run_epoch()
+    assert told == [6, 7, 8]
+    assert 0.5 < record["loss"] < 1.5  # the mean over all eight, of which five were 1
+    assert record["seconds"] > 100
 
 
 def test_a_step_teaches_both_orders_of_a_pair() -> None:

@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.planted import GROUPS, planted_config, planted_images, train
 from ordclust_ray.config import DrcConfig, RankConfig
 from ordclust_ray.data.prepare import Prepared
-from ordclust_ray.training.checkpoint import restore, save_shard, save_training
+from ordclust_ray.training.checkpoint import begun_in, restore, save_shard, save_training
 from ordclust_ray.training.drc_orid import DrcOrid, InMemoryData, Problem
-from ordclust_ray.training.epochs import DivergedError
+from ordclust_ray.training.epochs import Begun, DivergedError
 from ordclust_ray.training.orid import OridTrainer
 from ordclust_ray.training.shard_data import RankedShardData
 
@@ -109,6 +109,44 @@ def test_a_checkpoint_goes_on_bit_by_bit(tmp_path: Path) -> None:
     for found, expected in zip(resumed.history, whole.history, strict=True):
         for name in ("reconstruction", "comparison", "generator", "discriminator", "pair_accuracy"):
             assert found[name] == expected[name]
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    pass
+
+
+def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_with_its_next_step(tmp_path: Path) -> None:
+    settings = replace(config(), training=replace(config().training, batch_size=16))
+    whole, interrupted = model(settings), model(settings)
+
+    def save(begun: Begun) -> None:
+        if (len(interrupted.history), begun.steps) == (2, 4):
+            columns = {"instance_ids": interrupted.data.instance_ids, "assignments": interrupted.assignments}
+            save_shard(tmp_path, 0, columns)
+            state = interrupted.trainer.state_dict()
+            save_training(tmp_path, state, interrupted.history, interrupted.centroids, begun.state_dict())
+            raise Interrupted
+
+    interrupted._on_begun = save
+    for _ in range(2):
+        interrupted.run_epoch()
+    with pytest.raises(Interrupted):
+        interrupted.run_epoch()
+
+    resumed, restored = model(settings), restore(tmp_path)
+    resumed.trainer.load_state_dict(restored.state)
+    resumed.history, resumed.centroids = restored.history, restored.centroids
+    resumed.assignments, resumed.begun = restored.assignments_of(resumed.data.instance_ids), begun_in(restored.state)
+    assert (len(resumed.history), resumed.begun.steps) == (2, 4)
+    for _ in range(4):
+        whole.run_epoch()
+    for _ in range(2):
+        resumed.run_epoch()
+    assert resumed.history[:2] == interrupted.history
+    for found, expected in zip(resumed.history, whole.history, strict=True):
+        assert found["steps"] == expected["steps"]
+        for name in ("reconstruction", "comparison"):  # dropout draws anew
+            assert found[name] == pytest.approx(expected[name], rel=0.02)
 
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from ordclust_ray.core.augmentation import to_float
 from ordclust_ray.core.idfd_losses import decorrelation_loss, orthogonality_loss
 from ordclust_ray.core.shares import share_edges
 from ordclust_ray.training.checkpoint import load_bank, restore_training, save_bank, save_training
-from ordclust_ray.training.epochs import DivergedError
+from ordclust_ray.training.epochs import Begun, DivergedError
 from ordclust_ray.training.idfd import IdfdTrainer
 from ordclust_ray.training.idfd_run import Idfd, ImagesInMemory
 from ordclust_ray.training.idfd_worker import IdfdShard
@@ -206,6 +206,36 @@ def test_several_pools_are_an_epoch() -> None:
     trained.run_epoch()
     assert trained.steps_an_epoch == 3 * 2
     assert bool((trained.trainer.bank.rows != before).any(dim=1).all())
+
+
+def test_an_epoch_that_has_begun_goes_on_with_the_images_that_were_not_seen() -> None:
+    settings, seen = config(batch_size=16), list[int]()
+    before = model(settings)
+    learn, kept = before.trainer.step, dict[int, dict[str, Any]]()
+
+    def step(images: Tensor, rows: Tensor, sizes: list[int], generator: torch.Generator) -> dict[str, Tensor]:
+        seen.extend(rows.tolist())
+        return learn(images, rows, sizes, generator)
+
+    before.trainer.step = step  # type: ignore[method-assign,assignment]
+    before._on_begun = lambda begun: kept.update({begun.steps: begun.state_dict()})
+    whole = before.run_epoch()
+    assert sorted(seen) == list(range(N))
+    assert list(kept) == list(range(1, before.steps_an_epoch))
+
+    after = model(settings)
+    first, learn = (
+        sum(len(part) for part in torch.arange(N).tensor_split(before.steps_an_epoch)[:3]),
+        after.trainer.step,
+    )
+    expected, seen = seen[first:], []
+    after.trainer.step = step  # type: ignore[method-assign,assignment]
+    after.begun = Begun(**kept[3])
+    record = after.run_epoch()
+    assert seen == expected
+    assert after.begun == Begun()
+    name = "instance_discrimination"
+    assert record[name] == pytest.approx(whole[name], rel=0.2)
 
 
 # --- checkpoints, and several processes ------------------------------------------------------------------------------

@@ -33,7 +33,9 @@ def ids_of(rows: ray.data.DataIterator) -> list[int]:
 
 
 def shares_of(train: ray.data.Dataset, workers: int) -> list[ray.data.DataIterator]:
-    shares = EqualShares().configure({"train": train}, workers, None, None)  # Train passes more: handles and nodes
+    shares = EqualShares(train, workers, workers).configure(
+        {"train": train}, workers, None, None
+    )  # Train passes more: handles and nodes
     assert [set(share) for share in shares] == [{"train"}] * workers
     return [share["train"] for share in shares]
 
@@ -64,6 +66,18 @@ def test_shares_are_everything_in_equal_parts(train: ray.data.Dataset, workers: 
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
     assert sizes == np.diff(share_edges(81, workers)).tolist()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+def test_shares_of_a_number_that_changes_are_as_large_and_the_same_each_time(
+    train: ray.data.Dataset, workers: int
+) -> None:
+    elastic = EqualShares(train, 1, 4)
+    first, again = (
+        [ids_of(share["train"]) for share in elastic.configure({"train": train}, workers)] for _ in range(2)
+    )
+    assert first == again
+    assert [sorted(ids) for ids in first] == [sorted(ids_of(share)) for share in shares_of(train, workers)]
 
 
 @pytest.mark.parametrize("workers", WORKERS)
