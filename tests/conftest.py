@@ -32,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole jobs first: no Ray of this process runs beside them then. Before them hosts: they hide no Ray."""
     first = [
         "test_on_premises.py",
+        "test_faults.py",
         "test_readme.py",
         "test_train_drc.py",
         "test_train_comparator.py",
@@ -103,7 +104,9 @@ class ClusterRun:
 def cluster_run(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> ClusterRun:
     """The small run, whole."""
     storage = tmp_path_factory.mktemp("runs")
-    submit = f"{job.readme('ray job submit')} digits {shlex.join(job.two_workers(storage, 'undisturbed'))}"
+    submit = (
+        f"{job.readme('ray job submit --working-dir')} digits {shlex.join(job.two_workers(storage, 'undisturbed'))}"
+    )
     return ClusterRun(storage, job.shell(submit, cluster))
 
 

@@ -58,6 +58,7 @@ def test_every_command_is_known_here() -> None:
         "export MLFLOW_TRACKING_URI",
         "mlflow models serve",
         "printf ",
+        "aws cloudformation deploy",
         "python jobs/analyse.py",
         "python jobs/prepare_data.py",
         "python jobs/reproduce.py",
@@ -103,7 +104,7 @@ def test_job_on_the_cluster(cluster_run: ClusterRun) -> None:
 
 def test_without_the_token_nobody_submits(cluster: dict[str, str], tmp_path: Path) -> None:
     stranger = cluster | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
-    line = shlex.split(job.readme("ray job submit"))
+    line = shlex.split(job.readme("ray job submit --working-dir"))
     refused = subprocess.run(line, cwd=job.ROOT, env=stranger, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert "Unauthenticated" in refused.stderr

@@ -66,6 +66,16 @@ class Cluster:
         size = " ".join([*job.TINY, *job.SIX_EPOCHS, *TRAINING])
         return self.submit(f"jobs/train_drc.py digits {size} --run.storage {self.runs} --run.name {name}")
 
+    def that_trains(self) -> hosts.Host:
+        """A host that does, and is not the head."""
+        names = self.with_process("RayTrainWorker") - {"head"}
+        return next(host for host in self.machines if host.name in names)
+
+    def is_as_undisturbed(self, name: str) -> None:
+        """A run has the clusters and estimates of the one that nothing happened to."""
+        found, expected = (job.assignments(self.runs / run) for run in (name, "undisturbed"))
+        pd.testing.assert_frame_equal(found, expected)
+
     def with_process(self, words: str) -> set[str]:
         """Names of the hosts that have such a process."""
         return {host.name for host in self.machines if host.processes(words)}
@@ -210,12 +220,26 @@ def test_training_on_two_hosts(cluster: Cluster) -> None:
 def test_a_network_that_is_cut_for_half_a_minute(cluster: Cluster) -> None:
     process = cluster.training("cut")
     job.wait_for_epochs(process, cluster.runs / "cut", 2)
-    (trains,) = cluster.with_process("RayTrainWorker") - {"head"} or {""}
-    (host,) = [host for host in cluster.machines if host.name == trains]
-    with host.cut_off():
+    with cluster.that_trains().cut_off():
         time.sleep(30)
     ended(process)
-    pd.testing.assert_frame_equal(job.assignments(cluster.runs / "cut"), job.assignments(cluster.runs / "undisturbed"))
+    cluster.is_as_undisturbed("cut")
+
+
+def test_a_disk_that_is_full(cluster: Cluster) -> None:
+    """Training ends and says so; when there is room again, the same command goes on."""
+    process = cluster.training("full")
+    job.wait_for_epochs(process, cluster.runs / "full", 2)
+    host = cluster.that_trains()
+    host.run("dd if=/dev/zero of=/tmp/fill bs=1M 2> /dev/null || true")
+    said, _ = process.communicate(timeout=280)
+    assert process.returncode == 1, said
+    assert "No space left on device" in said.splitlines()[-5:], said
+    host.run("rm /tmp/fill")
+    began = time.monotonic()
+    ended(cluster.training("full"))
+    print(f"a full disk: {time.monotonic() - began:.0f} s for the rest, once there was room")
+    cluster.is_as_undisturbed("full")
 
 
 def test_clustering_on_three_hosts(cluster: Cluster) -> None:

@@ -146,7 +146,7 @@ def test_a_checkpoint_in_the_middle_of_an_epoch_goes_on_with_its_next_step(tmp_p
     for found, expected in zip(resumed.history, whole.history, strict=True):
         assert found["steps"] == expected["steps"]
         for name in ("reconstruction", "comparison"):  # dropout draws anew
-            assert found[name] == pytest.approx(expected[name], rel=0.02)
+            assert found[name] == pytest.approx(expected[name], rel=0.1)
 
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
