@@ -221,6 +221,20 @@ def test_mlflow_runs_on_the_head_alone_and_for_it_alone(head: Node, worker: Node
     assert head.starting("ray start")[0].environment["MLFLOW_TRACKING_URI"] == f"http://{address}"
 
 
+def test_workers_alone_wait_for_the_notice_of_spot(head: Node, worker: Node, config: dict[str, Any]) -> None:
+    services = [call.arguments for call in worker.calls if "--unit=ordclust-spot" in call.arguments]
+    assert len(services) == 2
+    assert {"--property=Restart=on-failure", "--collect", "--uid=ubuntu"} <= set(services[0])
+    assert not [call for call in head.calls if "--unit=ordclust-spot" in call.arguments]
+    (script,) = (remote for remote, local in config["file_mounts"].items() if local == "deploy/spot_notice")
+    mounted = Path(script.replace("~", str(worker.home)))
+    mounted.write_text('echo "$RAY_AUTH_MODE $(command -v ray) $*"')  # in place of ours: what it would see
+    command = services[0][services[0].index("bash") :]
+    environment = {"HOME": str(worker.home), "PATH": os.environ["PATH"]}  # systemd sets them for --uid
+    seen = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert seen.split() == ["token", f"{worker.home}/ordclust/venv/bin/ray", "10.0.0.5:6379"]
+
+
 def test_the_head_is_on_demand_and_workers_are_spot(config: dict[str, Any]) -> None:
     workers = {name: kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]}
     head = config["available_node_types"][config["head_node_type"]]
