@@ -131,7 +131,7 @@ def _state(file: Path, device: torch.device | str) -> dict[str, Any]:
     try:
         return dict(torch.load(file, map_location=device, weights_only=True))
     except (pickle.UnpicklingError, EOFError, RuntimeError):
-        raise ValueError(
+        raise InputError(
             f"{file} holds more than tensors and numbers, or is damaged; nothing of it is loaded"
         ) from None
 
