@@ -19,6 +19,7 @@ import torch
 from page import mlflow_server
 from ray.cluster_utils import Cluster
 
+pytestmark = pytest.mark.timeout(900)
 MACHINE = ["--training.cpus-per-worker", "2", "--training.threads-per-worker", "1"]
 """A worker is as large as a machine."""
 DEADLINE_S = 15
@@ -42,7 +43,7 @@ def start(cluster: Cluster, storage: Path, name: str, *flags: str) -> subprocess
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What a job printed, which has to end well."""
-    said, _ = process.communicate(timeout=280)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     return said
 

@@ -23,7 +23,7 @@ import pytest
 from mlflow import MlflowClient
 
 why_not = hosts.missing()
-pytestmark = [pytest.mark.hosts, pytest.mark.skipif(bool(why_not), reason=why_not)]
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(900), pytest.mark.skipif(bool(why_not), reason=why_not)]
 DASHBOARD, MLFLOW = 18265, 15000
 """This machine's ends of the tunnels."""
 TRAINING = ["--training.num-workers", "2", "--training.cpus-per-worker", "2", "--training.threads-per-worker", "1"]
@@ -173,7 +173,7 @@ def wait_for_nodes(head: hosts.Host, number: int) -> None:
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What a job printed, which has to end well."""
-    said, _ = process.communicate(timeout=280)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert "succeeded" in said, said
     return said
@@ -232,7 +232,7 @@ def test_a_disk_that_is_full(cluster: Cluster) -> None:
     job.wait_for_epochs(process, cluster.runs / "full", 2)
     host = cluster.that_trains()
     host.run("fallocate --length $(df --output=avail --block-size=1 /tmp | tail -1) /tmp/fill")
-    said, _ = process.communicate(timeout=280)
+    said, _ = process.communicate(timeout=600)
     host.run("rm /tmp/fill")
     assert process.returncode == 0 or "No space left on device" in said, said
     print(f"a full disk: the job ended with {process.returncode}")
