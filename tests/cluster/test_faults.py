@@ -88,7 +88,7 @@ def test_a_machine_joins_late_and_one_is_lost(machines: Cluster, tmp_path: Path)
     assert epochs == list(range(1, 93))
     print(f"a lost machine: {pause:.0f} s")
     assert len(job.assignments(tmp_path / "elastic")) == 1797
-    assert error_in_ranks(tmp_path, "elastic") < 0.5  # five seeds: see docs/reliability.md
+    assert error_in_ranks(tmp_path, "elastic") < 0.5  # 0.10 to 0.11 were seen; the median has 2.5
 
 
 def test_a_machine_that_is_taken_away_with_notice(machines: Cluster, tmp_path: Path) -> None:
