@@ -31,6 +31,7 @@ from ordclust_ray.config import InputError
 from ordclust_ray.core.repulsive_kmeans import Clustering
 from ordclust_ray.figures.quality import quality_curves
 from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.storage import place_of, pull
 from ordclust_ray.tracking import Tracker
 
 
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> None:
                 with contextlib.closing(open_engine(config)) as engine:
                     write_once(folder / SETTINGS, kept(config, OF_THE_MACHINES))
                     run(config, engine, tracker, output)
-            say_results(tracker, output)
+            say_results(config, tracker, output)
     except InputError as error:
         stop(str(error))
     except KeyboardInterrupt:
@@ -79,14 +80,15 @@ def run(config: ClusterFeaturesConfig, engine: RayEngine, tracker: Tracker, outp
         table = quality_table(
             engine, study, silhouette_sample=config.silhouette_sample, label_column=config.label_column
         )
-        write_assignments(engine, study, output / "assignments", config.id_column)
+        write_assignments(engine, study, place_of(config.run, output / "assignments"), config.id_column)
+        pull(config.run, output.parent.name)
         record(study, table, tracker, output)
 
 
-def say_results(tracker: Tracker, output: Path) -> None:
+def say_results(config: ClusterFeaturesConfig, tracker: Tracker, output: Path) -> None:
     """The end of the output: the table that helps to choose k, and where everything is."""
     table = pd.read_csv(output / QUALITY, index_col="k")
-    print(f"\n{table.to_string(float_format=lambda value: f'{value:.4f}')}\n\nresults: {output}")
+    print(f"\n{table.to_string(float_format=lambda value: f'{value:.4f}')}\n\nresults: {place_of(config.run, output)}")
     print(f"MLflow:  {tracker.where()}   (run {output.parent.name})", flush=True)
 
 

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 def open_model(config: EstimateConfig) -> Origin:
     """The folder of the model, and the run that its images are of."""
     folder = find_run(config.model, "model", config.run)
-    return model_of(folder, ESTIMATES, "model"), open_origin(folder, "model", config.path)
+    return model_of(folder, ESTIMATES, "model"), open_origin(folder, "model", config.run, config.path)
 
 
 def run(config: EstimateConfig, origin: Origin, tracker: Tracker, output: Path) -> None:

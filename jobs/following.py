@@ -10,6 +10,7 @@ from ordclust_ray.config import AnalyseConfig, DrcConfig, EstimateConfig, InputE
 from ordclust_ray.finished import RESULTS, FinishedRun, remember_origin
 from ordclust_ray.reports.results import RESULTS as TABLE
 from ordclust_ray.run import SETTINGS, kept, name_of, opened, recorded, start_ray, write_once
+from ordclust_ray.storage import place_of
 from ordclust_ray.tracking import Tracker
 
 Config = TypeVar("Config", AnalyseConfig, EstimateConfig, SelectConfig)
@@ -50,7 +51,7 @@ def follow(
                 with recorded(tracker, config.flat()):
                     run(config, origin, tracker, output)
             say(output)
-            print(f"\nresults: {output}\nMLflow:  {tracker.where()}   (run {name})", flush=True)
+            print(f"\nresults: {place_of(config.run, output)}\nMLflow:  {tracker.where()}   (run {name})", flush=True)
     except InputError as error:
         stop(str(error))
     except KeyboardInterrupt:

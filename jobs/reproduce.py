@@ -66,6 +66,7 @@ def main(arguments: list[str]) -> None:
 def run(name: str, plan: Plan, config: ReproduceConfig) -> None:
     """Runs every cell that was not run yet, says the table or draws the figure, and leaves both."""
     require_meant(plan, config)
+    config.run.require_folder("tables")
     usual = "-".join(part for part in (name, config.scale, config.recipe) if part)
     named = replace(config.run, name=config.run.name or usual)
     with opened(named, named.name, kept(config, FREE)) as (folder, tracker):

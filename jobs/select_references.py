@@ -41,7 +41,7 @@ def open_compared(config: SelectConfig) -> Origin:
     """The run whose comparator is used, and the one whose clusters are."""
     folder = find_run(config.model, "model", config.run)
     require_kind(folder, COMPARES, "model")
-    return folder, open_origin(folder, "model", config.path)
+    return folder, open_origin(folder, "model", config.run, config.path)
 
 
 def run(config: SelectConfig, origin: Origin, tracker: Tracker, output: Path) -> None:

@@ -11,6 +11,7 @@ from ordclust_ray.data.decoded import TooManyBrokenError
 from ordclust_ray.preflight import preflight
 from ordclust_ray.reports.results import RESULTS, Results
 from ordclust_ray.run import kept, name_of, opened, start_ray, trained_on
+from ordclust_ray.storage import place_of
 from ordclust_ray.tracking import Tracker
 from ordclust_ray.training.fit import TrainingStopped
 
@@ -44,12 +45,12 @@ def train(
             else:
                 start_ray()
                 path = "" if isinstance(config, ComparatorConfig) else config.data.path
-                lines, use_gpu = preflight(config.training, config.run.storage_path, path)
+                lines, use_gpu = preflight(config.training, config.run, path)
                 print("\n".join(lines), flush=True)
                 if not use_gpu and (config.training.compile or config.training.precision == "bfloat16"):
                     print("note: compiling and bfloat16 are meant for GPUs, of which there is none", flush=True)
                 results = run(recipe, config, source, tracker, folder, use_gpu)
-            print(f"\n{results.table()}\n\nresults: {folder / 'results'}")
+            print(f"\n{results.table()}\n\nresults: {place_of(config.run, folder / 'results')}")
             print(f"MLflow:  {tracker.where()}   (run {name})", flush=True)
     except TooManyBrokenError as error:
         broken = config.run.storage_path / name / "broken_images.csv"

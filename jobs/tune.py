@@ -95,6 +95,7 @@ def main(arguments: list[str]) -> None:
 
 def run(recipe: str, space: Space, sweep: Sweep) -> None:
     """Searches unless that was done, and says what was found."""
+    sweep.trial.run.require_folder("a sweep")
     kind, name = KINDS[space.system], name_of(sweep.trial.run, f"sweep-{space.name}")
     require_settings(space, sweep.trial, {**kind.METRICS, **kind.LABELLED})
     total = planned(space, sweep.search)
@@ -142,7 +143,7 @@ def open_trials(space: Space, sweep: Sweep, source: Any, folder: Path) -> tuple[
     training, kind = sweep.trial.training, KINDS[space.system]
     start_ray()
     path = "" if isinstance(sweep, ComparatorSweep) else sweep.trial.data.path
-    lines, use_gpu = preflight(training, sweep.trial.run.storage_path, path)
+    lines, use_gpu = preflight(training, sweep.trial.run, path)
     room = max(1, room_for(training) // training.max_workers)
     at_once = as_begun(folder, min(sweep.search.concurrent or room, room), room)
     print("\n".join([*lines, f"{at_once} trial{'s' * (at_once > 1)} at a time"]), flush=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import ray
 import ray.data
 import torch
 from numpy.typing import NDArray
@@ -49,9 +50,9 @@ def agreement(clusters: FeatureClusters, images: NDArray[np.uint8], assigned: ND
 class AssignBatch:
     """Ray Data's actor: `instance_id`, `image`, `error` -> the columns of `assigned`."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, clusters: ray.ObjectRef) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._clusters = load_clusters(Path(model)).to(self._device)
+        self._clusters = ray.get(clusters).to(self._device)
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -72,7 +73,7 @@ def assigned(images: ray.data.Dataset, model: Path, num_images: int) -> ray.data
 
     Args:
         images: decoded, of the model's size; `error` says why one could not be.
-        model: folder of `models.save_clusters`, readable from every machine.
+        model: folder of `models.save_clusters`.
         num_images: how many there are, about.
 
     Returns:
@@ -81,7 +82,7 @@ def assigned(images: ray.data.Dataset, model: Path, num_images: int) -> ray.data
     """
     return images.map_batches(
         AssignBatch,
-        fn_constructor_args=(str(model),),
+        fn_constructor_args=(ray.put(load_clusters(model)),),
         batch_size=BATCH,
         num_cpus=0.5,  # on a machine of one, reading needs the other half
         **actors_for(num_images),

@@ -19,15 +19,17 @@ from ordclust_ray.files import read_table
 from ordclust_ray.models import load_estimator, load_networks
 
 BATCH, ROWS_A_FILE = 64, 1_000
+ROWS_WRITTEN = 50_000
+"""Of held-out images in a file, which the driver writes: other machines may not see its folder."""
 FEATURES = ("compared", "identity", "order")
 
 
 class EncodeBatch:
     """Ray Data's actor: `instance_id`, `image`, `compared` where it is wanted -> `instance_id` and `FEATURES`."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, networks: ray.ObjectRef) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._networks = load_networks(Path(model)).to(self._device)
+        self._networks = ray.get(networks).to(self._device)
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -40,9 +42,9 @@ class EncodeBatch:
 class EstimateBatch:
     """Ray Data's actor: `instance_id`, `image`, `compared` where it is wanted, `error` -> columns of an estimate."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, estimator: ray.ObjectRef) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._estimator = load_estimator(Path(model)).to(self._device)
+        self._estimator = ray.get(estimator).to(self._device)
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
@@ -77,17 +79,17 @@ def encode(images: ray.data.Dataset, model: Path, num_images: int) -> dict[str, 
 
     Args:
         images: decoded, in the sizes of `models.sizes_of`.
-        model: folder of `models.save_networks`, readable from every machine.
+        model: folder of `models.save_networks`.
         num_images: how many there are, about.
     """
-    actors = actors_for(num_images)
+    actors, networks = actors_for(num_images), ray.put(load_networks(model))
     if num_images < IMAGES_AN_ACTOR and not actors["num_gpus"]:  # they are done before an actor has started
-        here = EncodeBatch(str(model))
+        here = EncodeBatch(networks)
         batches = [here(batch) for batch in images.iter_batches(batch_size=BATCH, batch_format="numpy")]
     else:
         rows = images.map_batches(
             EncodeBatch,
-            fn_constructor_args=(str(model),),
+            fn_constructor_args=(networks,),
             batch_size=BATCH,
             num_cpus=0.5,  # on a machine of one, reading needs the other half
             **actors,
@@ -104,12 +106,12 @@ def estimated(images: ray.data.Dataset, model: Path, num_images: int) -> ray.dat
 
     Args:
         images: decoded, in the sizes of `models.sizes_of`; `error` says why one could not be.
-        model: folder of `models.save_estimator`, readable from every machine.
+        model: folder of `models.save_estimator`.
         num_images: how many there are, about.
     """
     return images.map_batches(
         EstimateBatch,
-        fn_constructor_args=(str(model),),
+        fn_constructor_args=(ray.put(load_estimator(model)),),
         batch_size=BATCH,
         num_cpus=0.5,
         **actors_for(num_images),
@@ -132,8 +134,11 @@ def estimate_ranks(
         `Estimates.columns`, those that are numbers, and `error`, by instance_id.
     """
     shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
     rows = estimated(images, model, images.count() if known is None else len(known))
-    (rows if known is None else beside(rows, known)).write_parquet(str(output), min_rows_per_file=ROWS_A_FILE)
+    whole = rows if known is None else beside(rows, known)
+    for number, table in enumerate(whole.iter_batches(batch_size=ROWS_WRITTEN, batch_format="pyarrow")):
+        pq.write_table(table, output / f"{number:06d}.parquet")
     return read_scalars(output)
 
 

@@ -15,6 +15,7 @@ from ordclust_ray.files import read_table, write_whole
 from ordclust_ray.models import MODEL, describe_model
 from ordclust_ray.reports.results import RESULTS as TABLE
 from ordclust_ray.run import DATA, SETTINGS
+from ordclust_ray.storage import pull
 from ordclust_ray.tracking import folder_of, resolve_uri
 
 RESULTS, ORIGIN = "results", "drc.json"
@@ -56,16 +57,25 @@ def find_run(given: str, flag: str, run: RunConfig) -> Path:
     """
     if not given:
         raise InputError(f"--{flag} is missing; it must be the folder, the name or the MLflow run id of a finished run")
+    given = given.removeprefix(f"{run.storage}/")
     for folder in (Path(given).expanduser().absolute(), run.storage_path / given):
-        if (folder / SETTINGS).is_file():
-            return folder
+        if found := _with_settings(folder, run):
+            return found
     known = folder_of(resolve_uri(run.tracking_uri, run.storage_path), given) if given.isalnum() else None
-    if known is None or not (known / SETTINGS).is_file():
+    found = _with_settings(known, run) if known else None
+    if found is None:
         raise InputError(
             f"--{flag} is {given!r}; it must be the folder of a finished run, its name in {run.storage}, or its MLflow "
             "run id"
         )
-    return known
+    return found
+
+
+def _with_settings(folder: Path, run: RunConfig) -> Path | None:
+    """A run's folder, brought up to date where it is a copy of what is in a bucket; None where it is none."""
+    if run.in_bucket and folder == run.storage_path / folder.name:
+        pull(run, folder.name)
+    return folder if (folder / SETTINGS).is_file() else None
 
 
 def system_of(folder: Path) -> str:
@@ -117,7 +127,7 @@ def remember_origin(folder: Path, drc: FinishedRun[DrcConfig]) -> None:
     write_whole(folder / ORIGIN, {"folder": str(drc.folder)})
 
 
-def open_origin(folder: Path, flag: str, data_path: str = "") -> FinishedRun[DrcConfig]:
+def open_origin(folder: Path, flag: str, run: RunConfig, data_path: str = "") -> FinishedRun[DrcConfig]:
     """The run of DRC-ORID that a run is, or goes on from.
 
     Raises:
@@ -125,7 +135,7 @@ def open_origin(folder: Path, flag: str, data_path: str = "") -> FinishedRun[Drc
     """
     if (folder / ORIGIN).exists():
         folder = Path(json.loads((folder / ORIGIN).read_text())["folder"])
-        if not folder.is_dir():
+        if _with_settings(folder, run) is None:
             raise InputError(f"--{flag}: the run of train_drc.py that it goes on from is gone: {folder}")
     return open_run(folder, DrcConfig, flag, data_path)
 

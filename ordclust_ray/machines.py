@@ -14,7 +14,8 @@ from platform import python_version
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ordclust_ray.config import DIGITS, InputError
+from ordclust_ray.config import DIGITS, InputError, RunConfig
+from ordclust_ray.storage import names_in, said, seen_by_all, touch
 
 PACKAGES = ("ray", "torch", "numpy", "pyarrow", "pillow")
 """Whose versions pickles, tensors, tables and decoded pixels depend on."""
@@ -48,11 +49,11 @@ class Machine:
     gpus_seen: int
 
 
-def require_alike(storage: Path, path: str) -> list[str]:
+def require_alike(run: RunConfig, path: str) -> list[str]:
     """Asks every machine of the cluster; nothing where there is only one.
 
     Args:
-        storage: folder of the runs.
+        run: says where runs are kept.
         path: of the images.
 
     Returns:
@@ -64,11 +65,11 @@ def require_alike(storage: Path, path: str) -> list[str]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:
         return []
-    with tempfile.TemporaryDirectory(dir=storage, prefix=".seen-by-") as folder:
+    with seen_by_all(run.storage) if run.in_bucket else _folder_in(run.storage_path) as place:
         asked = {
             ray.remote(num_cpus=0)(describe)
             .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-            .remote(node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0)), folder, path): node
+            .remote(node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0)), place, path): node
             for node in nodes
         }
         machines, waiting, end = [], list(asked), time.monotonic() + ANSWERS_WITHIN_S
@@ -78,31 +79,39 @@ def require_alike(storage: Path, path: str) -> list[str]:
                 raise InputError(f"machine {asked[waiting[0]]['NodeManagerAddress']} does not answer")
             machine = ray.get(answered[0])
             machines.append(replace(machine, clock=machine.clock - time.time()))
-        written = {machine.name for machine in machines if Path(folder, machine.name).exists()}
-    return compare(sorted(machines, key=lambda machine: machine.name), storage, path, written)
+        written = names_in(place) if run.in_bucket else {file.name for file in Path(place).iterdir()}
+    where = run.storage if run.in_bucket else str(run.storage_path)
+    return compare(sorted(machines, key=lambda machine: machine.name), where, path, written)
 
 
-def describe(name: str, gpus: int, folder: str, path: str) -> Machine:
-    """This machine, with its own time; leaves a file of its name in the folder.
+def _folder_in(storage: Path) -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(dir=storage, prefix=".seen-by-")
+
+
+def describe(name: str, gpus: int, place: str, path: str) -> Machine:
+    """This machine, with its own time; leaves a file of its name where the driver looks.
 
     Args:
         name: its address.
         gpus: that Ray reckons with.
-        folder: in that of the runs, made by the driver.
+        place: folder in that of the runs, or an address in their bucket.
         path: of the images.
     """
     versions = {"python": python_version()} | {package: version(package) for package in PACKAGES}
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    storage, data, seen = unwritable(folder, name), unreadable(path), gpus_listed()
+    storage, data, seen = unwritable(place, name), unreadable(path), gpus_listed()
     return Machine(name, versions, storage, data, time.time(), free, gpus, seen)
 
 
-def unwritable(folder: str, name: str) -> str:
-    """Why there can be no file of this name in a folder that exists; empty where it was written."""
+def unwritable(place: str, name: str) -> str:
+    """Why there can be no file of this name in a folder that exists, or in a bucket; empty where it was written."""
     try:
-        Path(folder, name).touch()
+        if "://" in place:
+            touch(place, name)
+        else:
+            Path(place, name).touch()
     except OSError as error:
-        return error.strerror or str(error)
+        return said(error)
     return ""
 
 
@@ -132,12 +141,12 @@ def gpus_listed() -> int:
     return sum(line.startswith("GPU ") for line in listed.splitlines())
 
 
-def compare(machines: Sequence[Machine], storage: Path, path: str, written: set[str]) -> list[str]:
+def compare(machines: Sequence[Machine], storage: str, path: str, written: set[str]) -> list[str]:
     """See `require_alike`.
 
     Args:
         machines: that answered.
-        storage: folder of the runs.
+        storage: where runs are kept.
         path: of the images.
         written: names of the machines whose file the driver sees.
     """

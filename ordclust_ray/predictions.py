@@ -31,7 +31,7 @@ def predict(source: Source, model: Path, output: Path, images: ImagesConfig) -> 
 
     Args:
         source: of the images.
-        model: folder of a model, readable from every machine.
+        model: folder of a model.
         output: folder that all machines share, of Parquet files with a row an image: `instance_id`, `source`,
             `cluster` (-1 where the image is broken), `error` (why it is), and of DRC-ORID `rank` and the other columns
             of an estimate, of IDFD those of `assignment.assigned`.

@@ -2,20 +2,20 @@
 
 import shutil
 import tempfile
-from pathlib import Path
 
 import ray
 
-from ordclust_ray.config import InputError, WorkersConfig
+from ordclust_ray.config import InputError, RunConfig, WorkersConfig
 from ordclust_ray.machines import require_alike
+from ordclust_ray.storage import make_bucket_usable
 
 
-def preflight(training: WorkersConfig, storage: Path, path: str = "") -> tuple[list[str], bool]:
+def preflight(training: WorkersConfig, run: RunConfig, path: str = "") -> tuple[list[str], bool]:
     """Says what the run will use.
 
     Args:
         training: workers and what each reserves.
-        storage: folder of the runs.
+        run: where it is kept.
         path: of the images.
 
     Returns:
@@ -43,14 +43,15 @@ def preflight(training: WorkersConfig, storage: Path, path: str = "") -> tuple[l
         raise InputError(
             f"{plan}: beside a whole CPU for data the machines have room for {room}, as a worker has to fit on one"
         )
-    free, memory = shutil.disk_usage(storage).free, resources.get("object_store_memory", 0.0)
+    free, memory = shutil.disk_usage(run.storage_path).free, resources.get("object_store_memory", 0.0)
     left = cpus - min(room, training.max_workers) * each
     busy = cpus - ray.available_resources().get("CPU", 0.0)
+    where = f"{run.storage}, copies in {run.storage_path}" if run.in_bucket else run.storage_path
     lines = [
         f"{plan} leave {left:g} for data" + (f"; {busy:g} are in use by others, and waited for" if busy else ""),
-        f"runs in {storage} ({free / 1e9:.0f} GB free); {memory / 1e9:.1f} GB of shared memory for images",
+        f"runs in {where} ({free / 1e9:.0f} GB free); {memory / 1e9:.1f} GB of shared memory for images",
     ]
-    return lines + require_alike(storage, path), gpus > 0
+    return lines + require_alike(run, path), gpus > 0
 
 
 def room_for(training: WorkersConfig) -> int:
@@ -80,15 +81,18 @@ def room_for_workers(machines: list[tuple[float, float]], cpus_each: float, gpus
     return sum(fits(cpus, gpus) for cpus, gpus in machines) - min(lost, default=0)
 
 
-def make_storage(storage: Path) -> None:
+def make_storage(run: RunConfig) -> None:
     """Makes the folder of the runs where it is missing.
 
     Raises:
         InputError: it cannot be made, or not be written.
     """
+    storage = run.storage_path
     try:
         storage.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=storage):
             pass
     except OSError as error:
         raise InputError(f"--run.storage {storage} cannot be used: {error.strerror}") from None
+    if run.in_bucket:
+        make_bucket_usable(run)

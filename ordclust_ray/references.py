@@ -109,7 +109,7 @@ def add_references(
 
     Args:
         images: the candidates' images, decoded in the sizes of `models.sizes_of`.
-        model: folder of `models.save_networks`, readable from every machine.
+        model: folder of `models.save_networks`.
         candidates: (K, M, P) from `choose_candidates`.
         centroids: (K, G) of the clusters.
         comparison: how ranks are compared.
@@ -144,7 +144,7 @@ def save_trained(model: Path, config: DrcConfig, trained: Restored, prepared: Pr
     """A run's model, which compares by ORID itself.
 
     Args:
-        model: folder, made here, readable from every machine.
+        model: folder, made here.
         config: of the run.
         trained: its last checkpoint.
         prepared: what it was trained on.

@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from ordclust_ray.config import DIGITS, MACHINES, InputError, JobConfig, RunConfig, without_secrets
 from ordclust_ray.files import write_whole
 from ordclust_ray.preflight import make_storage
+from ordclust_ray.storage import pull, push
 from ordclust_ray.tracking import Tracker, resolve_uri
 
 SETTINGS, DATA = "config.json", "data.json"
@@ -61,11 +63,17 @@ def opened(run: RunConfig, name: str, settings: Mapping[str, Any]) -> Iterator[t
     Raises:
         InputError: storage that cannot be used, other settings, another process that holds the run.
     """
-    folder = run.storage_path / name
-    refuse_other_settings(settings, folder)
-    make_storage(run.storage_path)
-    with only_driver(folder):
-        yield folder, Tracker(resolve_uri(run.tracking_uri, run.storage_path), run.experiment, name, folder)
+    make_storage(run)
+    with only_driver(run.storage_path / name):
+        folder, uri = pull(run, name), resolve_uri(run.tracking_uri, run.storage_path)
+        refuse_other_settings(settings, folder)
+        try:
+            yield folder, Tracker(uri, run.experiment, name, folder, begun=partial(push, run, name))
+        except BaseException:
+            with contextlib.suppress(InputError):  # a bucket that is away does not hide what happened
+                push(run, name)
+            raise
+        push(run, name)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import ColSpec, Schema
 from mlflow.types.schema import Array
 
@@ -39,6 +40,10 @@ def resolve_uri(tracking_uri: str, storage: Path) -> str:
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{storage / 'mlflow.db'}"
 
 
+def nothing() -> None:
+    """Does nothing."""
+
+
 class Tracker:
     """One MLflow run: made at the first start of a run's name, found again when the name comes again.
 
@@ -48,12 +53,16 @@ class Tracker:
         name: of the run.
         folder: of the run, where it remembers its MLflow run. Artifacts lie beside it where the store is a file.
         parent: id of the MLflow run that it is shown below, a trial below its sweep; empty: none.
+        begun: is called whenever the run is going to work, with all that it is known by in its folder.
 
     Raises:
         InputError: the store cannot be used.
     """
 
-    def __init__(self, uri: str, experiment: str, name: str, folder: Path, parent: str = "") -> None:
+    def __init__(
+        self, uri: str, experiment: str, name: str, folder: Path, parent: str = "", begun: Callable[[], None] = nothing
+    ) -> None:
+        self._begun = begun
         self.uri, self._name, self._folder, self._memory = uri, name, folder, folder / "mlflow_run"
         self._parent = {"mlflow.parentRunId": parent} if parent else {}
         store, run_id = self._memory.read_text().splitlines() if self._memory.exists() else ("", "")
@@ -66,7 +75,17 @@ class Tracker:
             if found and found.lifecycle_stage != "active":
                 raise ValueError(f"experiment {experiment!r} was deleted there; name it differently or restore it")
             self.experiment_id = found.experiment_id if found else self._client.create_experiment(experiment, artifacts)
-            self.finished = bool(self.run_id) and self._client.get_run(self.run_id).info.status == "FINISHED"
+            known = self._known()
+            self.run_id, self.finished = (self.run_id if known else "", known == "FINISHED")
+
+    def _known(self) -> str:
+        """The run's status; empty where the store has none: a file that is gone, while the run is kept elsewhere."""
+        try:
+            return str(self._client.get_run(self.run_id).info.status) if self.run_id else ""
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            return ""
 
     def start(self, parameters: Mapping[str, Any]) -> None:
         """Makes the run, or goes on with it. The parameters are the settings, by their dotted names."""
@@ -80,6 +99,7 @@ class Tracker:
             known = self._client.get_run(self.run_id).data.params
             new = [Param(key, without_secrets(str(value))) for key, value in parameters.items() if key not in known]
             self._client.log_batch(self.run_id, params=new)
+        self._begun()
 
     def logged_epochs(self) -> set[int]:
         """Epochs that are recorded already, by an earlier attempt too."""

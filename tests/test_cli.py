@@ -155,7 +155,7 @@ WRONG = {
     "extra word": ("digits extra", ["extra", "--help"]),
     "recipe after flags": ("--training.flip False coffee", ["recipe 'coffee' has to come first, and alone"]),
     "name that is taken": ("--run.name mlflow.db", ["--run.name is 'mlflow.db'", "are taken"]),
-    "address for a folder": ("--run.storage s3://b/runs", ["--run.storage is 's3://b/runs'; it must be a folder"]),
+    "address for a folder": ("--run.storage ftp://b/runs", ["--run.storage is 'ftp://b/runs'; it must be a folder"]),
     "experiment": ("--run.experiment a/b", ["--run.experiment is 'a/b'; it must not hold"]),
     "two mistakes": ("--training.batch-size many --rank.scale log", ["--rank.scale", "'log'"]),
 }

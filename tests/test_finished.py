@@ -92,9 +92,9 @@ def test_other_images_are_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_later_run_knows_where_it_comes_from(folder: Path, tmp_path: Path) -> None:
-    drc = open_run(folder, DrcConfig, "model")
+    drc, run = open_run(folder, DrcConfig, "model"), RunConfig(storage=str(tmp_path))
     remember_origin(tmp_path, drc)
-    assert open_origin(tmp_path, "model") == drc == open_origin(folder, "model")
+    assert open_origin(tmp_path, "model", run) == drc == open_origin(folder, "model", run)
     (tmp_path / "drc.json").write_text(json.dumps({"folder": str(tmp_path / "gone")}))
     with pytest.raises(InputError, match=r"--model: the run of train_drc\.py that it goes on from is gone"):
-        open_origin(tmp_path, "model")
+        open_origin(tmp_path, "model", run)

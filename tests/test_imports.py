@@ -12,6 +12,7 @@ LAYERS = [
     {"kernels"},
     {"core"},
     {"config", "files", "processes"},
+    {"storage"},
     {"machines"},
     {"recipes", "data", "datasets", "clustering", "board", "progress", "preflight", "figures", "actors"},
     {"training"},

@@ -9,15 +9,16 @@ from typing import Any
 import job
 import pytest
 
-from ordclust_ray.config import InputError, TrainingConfig
+from ordclust_ray.config import InputError, RunConfig, TrainingConfig
 from ordclust_ray.machines import Machine, compare, unreadable, unwritable
 from ordclust_ray.preflight import make_storage, preflight
 
 
 def test_two_lines_say_what_is_used(local_ray: None, tmp_path: Path) -> None:
-    make_storage(tmp_path / "runs")
+    run = RunConfig(storage=str(tmp_path / "runs"))
+    make_storage(run)
     job.wait_for_cpus(4)
-    lines, use_gpu = preflight(TrainingConfig(num_workers=2), tmp_path / "runs")
+    lines, use_gpu = preflight(TrainingConfig(num_workers=2), run)
     assert lines[0] == "4 CPUs, 0 GPUs; 2 workers x 1 CPU leave 2 for data"
     assert lines[1].startswith(f"runs in {tmp_path / 'runs'} (")
     assert len(lines) == 2
@@ -26,27 +27,27 @@ def test_two_lines_say_what_is_used(local_ray: None, tmp_path: Path) -> None:
 
 def test_workers_that_leave_no_cpu_for_data_are_refused(local_ray: None, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"4 workers x 1 CPU leave 0 for reading data, which needs 1: lower"):
-        preflight(TrainingConfig(num_workers=4), tmp_path)
-    lines, _ = preflight(TrainingConfig(num_workers=4, cpus_per_worker=0.5), tmp_path)
+        preflight(TrainingConfig(num_workers=4), RunConfig(storage=str(tmp_path)))
+    lines, _ = preflight(TrainingConfig(num_workers=4, cpus_per_worker=0.5), RunConfig(storage=str(tmp_path)))
     assert "4 workers x 0.5 CPU leave 2 for data" in lines[0]
 
 
 def test_storage_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--run\.storage .*file cannot be used: File exists"):
-        make_storage(tmp_path / "file")
+        make_storage(RunConfig(storage=str(tmp_path / "file")))
 
 
 def test_storage_is_made(tmp_path: Path) -> None:
-    make_storage(tmp_path / "of" / "runs")
+    make_storage(RunConfig(storage=str(tmp_path / "of" / "runs")))
     assert list((tmp_path / "of" / "runs").iterdir()) == []
 
 
 TWO_MACHINES = """
 import sys
-from pathlib import Path
 from ray.cluster_utils import Cluster
 import ray
+from ordclust_ray.config import RunConfig
 from ordclust_ray.machines import require_alike
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -54,7 +55,7 @@ cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 ray.init(address=cluster.address, log_to_driver=False)
 try:
-    print("\\n".join(require_alike(Path(sys.argv[1]), sys.argv[2])))
+    print("\\n".join(require_alike(RunConfig(storage=sys.argv[1]), sys.argv[2])))
 finally:
     ray.shutdown()
     cluster.shutdown()
@@ -92,13 +93,13 @@ def test_machines_are_asked(tmp_path: Path) -> None:
 def test_a_machine_that_differs_is_named(other: dict[str, Any], written: bool, message: str) -> None:
     machines = [ALIKE, replace(ALIKE, name="10.0.0.2", **other)]
     with pytest.raises(InputError) as refused:
-        compare(machines, Path("/runs"), "/images", {"10.0.0.1", *(["10.0.0.2"] if written else [])})
+        compare(machines, "/runs", "/images", {"10.0.0.1", *(["10.0.0.2"] if written else [])})
     assert str(refused.value).startswith(message)
 
 
 def test_clocks_and_disks_are_worth_a_note() -> None:
     machines = [ALIKE, replace(ALIKE, name="10.0.0.2", clock=-90.0, free=10**9)]
-    lines = compare(machines, Path("/runs"), "", {"10.0.0.1", "10.0.0.2"})
+    lines = compare(machines, "/runs", "", {"10.0.0.1", "10.0.0.2"})
     assert lines == [
         "2 machines with python 3.11.7, ray 2.60.0",
         "all of them write to /runs, and read the images",

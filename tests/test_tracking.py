@@ -1,7 +1,9 @@
 """The record in a real MLflow store: whole, found again, and never in the way."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,22 @@ def test_a_name_has_one_run_however_often_it_starts(tmp_path: Path) -> None:
     anew = tracker(tmp_path)
     assert not anew.finished
     assert anew.run_id == ""
+
+
+def test_a_store_that_lost_a_run_gets_it_anew(tmp_path: Path) -> None:
+    """The store was a file of a machine that is gone; the run's folder was kept elsewhere."""
+    (tmp_path / "leaves").mkdir()
+    first = tracker(tmp_path)
+    first.start({})
+    first.finish()
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("delete from runs")
+        database.commit()
+    again = tracker(tmp_path)
+    assert not again.finished
+    again.start({"run.seed": 3})
+    assert again.run_id != first.run_id
+    assert MlflowClient(again.uri).get_run(again.run_id).data.params == {"run.seed": "3"}
 
 
 def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Clusterings of the same features for several k and seeds, side by side, and what tells which k to choose."""
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import fs
 
 from ordclust_ray.clustering.ray_engine import RayEngine
 from ordclust_ray.clustering.sources import ROW, FilePart
@@ -191,19 +191,28 @@ def _labelled(part: FilePart, shard: Shard, number: int, label_column: str) -> C
     return counts
 
 
-def write_assignments(engine: RayEngine, study: Study, folder: Path, id_column: str) -> None:
-    """Parquet folders `k=2`, ...: id, cluster, similarity to its centroid and to all; written by the actors."""
+def write_assignments(engine: RayEngine, study: Study, place: str, id_column: str) -> None:
+    """Parquet folders `k=2`, ...: id, cluster, similarity to its centroid and to all; written by the actors.
+
+    Args:
+        engine: of the study.
+        study: whose best clustering of each k is written.
+        place: absolute path of a folder that all machines share, or an address in object storage; written anew.
+        id_column: of the features; empty: their rows are numbered.
+    """
     chosen = [(run.number, run.result.centroids) for run in study.best]
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was interrupted
+    files, home = fs.FileSystem.from_uri(place)
+    files.create_dir(home)
+    files.delete_dir_contents(home)  # of an attempt that was interrupted
     for _, centroids in chosen:
-        (folder / f"k={len(centroids)}").mkdir(parents=True, exist_ok=True)
-    engine.run(_write_part, chosen, folder, id_column)
+        files.create_dir(f"{home}/k={len(centroids)}")
+    engine.run(_write_part, chosen, place, id_column)
 
 
 def _write_part(
-    part: FilePart, shard: Shard, chosen: list[tuple[int, NDArray[np.float64]]], folder: Path, id_column: str
+    part: FilePart, shard: Shard, chosen: list[tuple[int, NDArray[np.float64]]], place: str, id_column: str
 ) -> None:
-    first = int(shard.instance_ids[0])
+    first, (files, home) = int(shard.instance_ids[0]), fs.FileSystem.from_uri(place)
     writers: dict[int, Any] = {}
     start = 0
     try:
@@ -223,8 +232,8 @@ def _write_part(
                     }
                 )
                 if number not in writers:
-                    name = folder / f"k={len(centroids)}" / f"part-{first:012d}.parquet"
-                    writers[number] = pq.ParquetWriter(name, table.schema)
+                    name = f"{home}/k={len(centroids)}/part-{first:012d}.parquet"
+                    writers[number] = pq.ParquetWriter(name, table.schema, filesystem=files)
                 writers[number].write_table(table)
             start += len(batch)
     finally:

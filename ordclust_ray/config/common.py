@@ -1,6 +1,7 @@
 """Settings that several jobs share: images, training processes, the record; and what a mistake in one says."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -139,8 +140,10 @@ class RunConfig:
 
     name: str = ""
     """Give the same name again to continue a run. Empty: recipe, date and time."""
-    storage: str = "~/ordclust_runs"
-    """Folder of all runs: checkpoints, results, figures. Shared by all machines of a cluster."""
+    storage: str = os.environ.get("ORDCLUST_STORAGE", "") or "~/ordclust_runs"
+    """Of all runs: checkpoints, results, figures. A folder, on a cluster one that all machines share; or s3://bucket/runs
+    or gs://bucket/runs, of which ~/.cache/ordclust_ray has a copy without the checkpoints. ORDCLUST_STORAGE where that
+    is set."""
     tracking_uri: str = ""
     """MLflow's store. Empty: MLFLOW_TRACKING_URI where it is set, else sqlite in the storage folder."""
     experiment: str = "drc-orid"
@@ -157,13 +160,30 @@ class RunConfig:
             )
         if not re.fullmatch(r"[^/:.%\"']+", self.experiment):
             raise InputError(f"--run.experiment is {self.experiment!r}; it must not hold / : . % or quotes")
-        if "://" in self.storage:
-            raise InputError(f"--run.storage is {self.storage!r}; it must be a folder, on a cluster one that all share")
+        if self.in_bucket and not re.fullmatch(r"(s3|gs)://[a-z0-9][a-z0-9.-]+(/[\w.=-]+)*", self.storage):
+            raise InputError(
+                f"--run.storage is {self.storage!r}; it must be a folder, on a cluster one that all share, or like "
+                "s3://bucket/runs or gs://bucket/runs; keys belong into the environment"
+            )
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether runs are in object storage."""
+        return "://" in self.storage
 
     @property
     def storage_path(self) -> Path:
-        """`storage` as an absolute path."""
+        """`storage` as an absolute path; of object storage, the folder of the copies."""
+        if self.in_bucket:
+            return Path("~/.cache/ordclust_ray", self.storage.replace("://", "/")).expanduser()
         return Path(self.storage).expanduser().absolute()
+
+    def require_folder(self, what: str) -> None:
+        """Raises InputError where runs are in object storage, which does not do for some jobs."""
+        if self.in_bucket:
+            raise InputError(
+                f"--run.storage is {self.storage!r}; for {what} it must be a folder that all machines share"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import threading
 import uuid
@@ -84,7 +85,7 @@ def fit(
         ),
         run_config=TrainRunConfig(
             name=name,
-            storage_path=str(run.storage_path),
+            storage_path=run.storage if run.in_bucket else str(run.storage_path),
             failure_config=FailureConfig(max_failures=training.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="WARNING"),
@@ -101,9 +102,19 @@ def fit(
     if result.return_value:
         raise InputError(result.return_value)
     checkpoint: Checkpoint | None = result.checkpoint
-    if checkpoint is None or len(json.loads((Path(checkpoint.path) / HISTORY).read_text())) < epochs:
+    folder = None if checkpoint is None else _here(checkpoint, run, name)
+    if folder is None or len(json.loads((folder / HISTORY).read_text())) < epochs:
         raise TrainingStopped("training stopped before its last epoch")
-    return Path(checkpoint.path)
+    return folder
+
+
+def _here(checkpoint: Checkpoint, run: RunConfig, name: str) -> Path:
+    """Its folder, of the last one in a bucket a copy."""
+    if not run.in_bucket:
+        return Path(checkpoint.path)
+    copy = run.storage_path / name / ".last_checkpoint"
+    shutil.rmtree(copy, ignore_errors=True)
+    return Path(checkpoint.to_directory(str(copy)))
 
 
 @contextlib.contextmanager

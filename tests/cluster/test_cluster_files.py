@@ -204,7 +204,12 @@ def test_runs_are_mounted_through_a_tunnel_that_checks_the_server(node: str, req
     assert (tunnel["client"], tunnel["verifyChain"]) == ("yes", "yes")
     assert tunnel["connect"] == f"{tunnel['checkHost']}:2049"
     assert tunnel["checkHost"].startswith("named-by-file-system.efs.")
-    assert (seen.home / "ordclust_runs").readlink() == Path("/mnt/ordclust/runs")  # where --run.storage points
+    assert (seen.home / "ordclust_runs").readlink() == Path("/mnt/ordclust/runs")
+
+
+def test_runs_are_kept_in_the_bucket(head: Node) -> None:
+    """What `ray start` knows, the jobs of the head know."""
+    assert head.starting("ray start")[0].environment["ORDCLUST_STORAGE"] == "s3://named-by-bucket/runs"
 
 
 def test_mlflow_runs_on_the_head_alone_and_for_it_alone(head: Node, worker: Node) -> None:

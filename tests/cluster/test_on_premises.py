@@ -4,7 +4,9 @@ It is called by a laptop that has a copy of this folder, and `ray[default]`, not
 """
 
 import contextlib
+import json
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -15,12 +17,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import buckets
 import hosts
 import job
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from pyarrow import fs
 
 why_not = hosts.missing()
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(900), pytest.mark.skipif(bool(why_not), reason=why_not)]
@@ -49,10 +53,11 @@ class Cluster:
     def head(self) -> hosts.Host:
         return self.machines[0]
 
-    def submit(self, command: str) -> subprocess.Popen[str]:
-        """Starts a job, from the laptop's folder."""
+    def submit(self, command: str, **env: str) -> subprocess.Popen[str]:
+        """Starts a job, from the laptop's folder, with this in its environment."""
+        more = f"--runtime-env-json {shlex.quote(json.dumps({'env_vars': env}))}" if env else ""
         return subprocess.Popen(
-            f"ray job submit --working-dir . -- python {command}",
+            f"ray job submit --working-dir . {more} -- python {command}",
             shell=True,
             cwd=self.laptop,
             env=self.env,
@@ -61,10 +66,10 @@ class Cluster:
             stderr=subprocess.STDOUT,
         )
 
-    def training(self, name: str) -> subprocess.Popen[str]:
+    def training(self, name: str, storage: str = "", **env: str) -> subprocess.Popen[str]:
         """Starts a small training; two workers fit only on two hosts."""
-        size = " ".join([*job.TINY, *job.SIX_EPOCHS, *TRAINING])
-        return self.submit(f"jobs/train_drc.py digits {size} --run.storage {self.runs} --run.name {name}")
+        flags = [*job.TINY, *job.SIX_EPOCHS, *TRAINING, "--run.storage", storage or str(self.runs), "--run.name", name]
+        return self.submit(f"jobs/train_drc.py digits {' '.join(flags)}", **env)
 
     def that_trains(self) -> hosts.Host:
         """A host that does, and is not the head."""
@@ -240,6 +245,23 @@ def test_a_disk_that_is_full(cluster: Cluster) -> None:
     ended(cluster.training("full"))
     print(f"a full disk: {time.monotonic() - began:.0f} s for the rest, once there was room")
     cluster.is_as_undisturbed("full")
+
+
+def test_runs_in_object_storage(cluster: Cluster) -> None:
+    """The hosts share no folder of runs then."""
+    with buckets.served(f"{hosts.NETWORK}.1") as env:
+        said = ended(cluster.training("in_bucket", buckets.RUNS, **env))
+        store = fs.S3FileSystem(
+            access_key=env["AWS_ACCESS_KEY_ID"],
+            secret_key=env["AWS_SECRET_ACCESS_KEY"],
+            region=env["AWS_DEFAULT_REGION"],
+            endpoint_override=env["AWS_ENDPOINT_URL"],
+        )
+        found = pd.read_parquet("bucket/of/runs/in_bucket/results/assignments.parquet", filesystem=store)
+        names = {info.base_name for info in store.get_file_info(fs.FileSelector("bucket/of/runs/in_bucket"))}
+    assert f"all of them write to {buckets.RUNS}" in said
+    assert len([name for name in names if re.match(r"checkpoint_\d", name)]) == 2
+    pd.testing.assert_frame_equal(found, job.assignments(cluster.runs / "undisturbed"))
 
 
 def test_clustering_on_three_hosts(cluster: Cluster) -> None:
