@@ -65,7 +65,7 @@ def require_alike(run: RunConfig, path: str) -> list[str]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) < 2:
         return []
-    with seen_by_all(run.storage) if run.in_bucket else _folder_in(run.storage_path) as place:
+    with seen_by_all(run) if run.in_bucket else _folder_in(run.storage_path) as place:
         asked = {
             ray.remote(num_cpus=0)(describe)
             .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))

@@ -108,20 +108,25 @@ def _date(here: Path, there: fs.FileInfo) -> None:
 
 def make_bucket_usable(run: RunConfig) -> None:
     """Raises InputError unless this machine can write and delete in the bucket."""
-    with _reached(run), seen_by_all(run.storage) as place:
+    with seen_by_all(run) as place:
         touch(place, "driver")
 
 
 @contextlib.contextmanager
-def seen_by_all(storage: str) -> Iterator[str]:
-    """A new place in a bucket, by its address, gone afterwards with all that was written there."""
-    place = f"{storage}/.seen-by-{secrets.token_hex(4)}"
-    try:
-        yield place
-    finally:
-        bucket, path = fs.FileSystem.from_uri(place)
-        if names_in(place):
-            bucket.delete_dir(path)
+def seen_by_all(run: RunConfig) -> Iterator[str]:
+    """A new place in the bucket, by its address, gone afterwards with all that was written there.
+
+    Raises:
+        InputError: the bucket cannot be used.
+    """
+    place = f"{run.storage}/.seen-by-{secrets.token_hex(4)}"
+    with _reached(run):
+        try:
+            yield place
+        finally:
+            if names_in(place):
+                bucket, path = fs.FileSystem.from_uri(place)
+                bucket.delete_dir(path)
 
 
 def touch(place: str, name: str) -> None:
