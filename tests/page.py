@@ -6,7 +6,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import job
@@ -58,16 +58,17 @@ def serving(command: Sequence[str], address: str, folder: Path) -> Iterator[str]
         yield address
     finally:
         for process in [*psutil.Process(server.pid).children(recursive=True), server]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # one that ended by itself meanwhile
+                process.kill()
         server.wait()
 
 
 @contextmanager
-def mlflow_server(uri: str, folder: Path) -> Iterator[str]:
-    """The address of MLflow's pages of a store, on a free port; run in a folder."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+def mlflow_server(uri: str, folder: Path, port: int = 0) -> Iterator[str]:
+    """The address of MLflow's pages of a store, on a port (0: a free one); run in a folder."""
+    with socket.create_server(("127.0.0.1", port)) as free:
+        port = free.getsockname()[1]
     store = ("mlflow", "server", "--backend-store-uri", uri)
-    command = [*store, "--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    command = [*store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with serving(command, f"http://127.0.0.1:{port}/", folder) as address:
         yield address

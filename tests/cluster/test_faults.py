@@ -2,18 +2,17 @@
 
 import contextlib
 import json
-import signal
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import job
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
 from page import mlflow_server
@@ -36,10 +35,15 @@ def machines(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 def start(cluster: Cluster, storage: Path, name: str, *flags: str) -> subprocess.Popen[str]:
-    """A small job on the cluster."""
+    """A small job of DRC-ORID on the cluster."""
+    return start_job("train_drc.py", cluster, storage, name, *job.TINY, *flags)
+
+
+def start_job(script: str, cluster: Cluster, storage: Path, name: str, *flags: str) -> subprocess.Popen[str]:
+    """A job on the digits, with workers as large as a machine."""
     env = job.environment(RAY_ADDRESS=cluster.address, OMP_NUM_THREADS="1")
     where = ["--run.storage", str(storage), "--run.name", name]
-    return job.start("train_drc.py", "digits", *job.TINY, *flags, *MACHINE, *where, env=env)
+    return job.start(script, "digits", *flags, *MACHINE, *where, env=env)
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -54,7 +58,7 @@ def wait_for_workers(process: subprocess.Popen[str], folder: Path, number: int) 
     for _ in range(1200):
         assert process.poll() is None, process.communicate()[0]
         newest = max(folder.glob("checkpoint_*/history.json"), default=None)
-        if newest and len(list(newest.parent.glob("shard-*"))) == number:
+        if newest and sum(len(list(newest.parent.glob(part))) for part in ("shard-*", "bank-*")) == number:
             return
         time.sleep(0.2)
     raise AssertionError(f"never {number} workers")
@@ -90,6 +94,26 @@ def test_a_machine_joins_late_and_one_is_lost(machines: Cluster, tmp_path: Path)
     print(f"a lost machine: {pause:.0f} s")
     assert len(job.assignments(tmp_path / "elastic")) == 1797
     assert error_in_ranks(tmp_path, "elastic") < 0.5  # 0.10 to 0.11 were seen; the median has 2.5
+
+
+@pytest.mark.parametrize("machines", [3], indirect=True)
+def test_the_bank_follows_the_number_of_workers(machines: Cluster, tmp_path: Path) -> None:
+    """IDFD with two workers; one is lost with its machine, and the other takes over its rows of the bank."""
+    flags = ["--model.width", "0.1", "--model.feature-dim", "16", "--training.epochs", "60", "--clustering.every", "30"]
+    flags += ["--training.checkpoint-every", "1", "--training.num-workers", "1..2"]
+    node = machines.add_node(num_cpus=2)
+    process = start_job("train_idfd.py", machines, tmp_path, "idfd", *flags)
+    job.wait_for_epochs(process, tmp_path / "idfd", 2)
+    wait_for_workers(process, tmp_path / "idfd", 2)
+    machines.remove_node(node, allow_graceful=False)  # kill -9
+    wait_for_workers(process, tmp_path / "idfd", 1)
+    ended(process)
+    assert epochs_recorded(tmp_path, "idfd")[0] == list(range(1, 61))
+    features = np.load(tmp_path / "idfd" / "features.npy")
+    assert features.shape == (1797, 16)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3)
+    accuracy = json.loads((tmp_path / "idfd" / "results" / "results.json").read_text())["measures"]["IDFD"]["ACC"]
+    assert accuracy > 0.5  # 0.61, 0.66 and 0.68 undisturbed, of three seeds; 0.63 was seen; chance has 0.1
 
 
 def test_a_machine_that_is_taken_away_with_notice(machines: Cluster, tmp_path: Path) -> None:
@@ -142,25 +166,14 @@ def test_mlflow_is_down_for_a_minute(tmp_path: Path) -> None:
     """The training does not wait for it, and what was not recorded then is recorded later."""
     store = f"sqlite:///{tmp_path / 'server.db'}"
     with mlflow_server(store, tmp_path) as address:
-        port = address.rstrip("/").rsplit(":", 1)[1]
         line = job.two_workers(tmp_path, "unheard", [*job.TINY, *EPOCHS, "8"])
         process = job.start("train_drc.py", "digits", *line, "--run.tracking-uri", address, env=job.environment())
         job.wait_for_epochs(process, tmp_path / "unheard", 2)
-        for server in [p for p in psutil.process_iter(["cmdline"]) if port in (p.info["cmdline"] or [])]:
-            for child in [*server.children(recursive=True), server]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.send_signal(signal.SIGKILL)
     before = job.reported_epochs(tmp_path / "unheard")
     time.sleep(60)
     assert job.reported_epochs(tmp_path / "unheard") > before
-    again = ["mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-    server = subprocess.Popen(again, cwd=tmp_path, env=job.environment(), stderr=subprocess.DEVNULL)
-    try:
+    with mlflow_server(store, tmp_path, urlsplit(address).port or 0):
         ended(process)
-    finally:
-        for child in [*psutil.Process(server.pid).children(recursive=True), server]:
-            child.kill()
-        server.wait()
     with contextlib.closing(sqlite3.connect(tmp_path / "server.db")) as database:
         query = "select count(*), count(distinct step), status from metrics natural join runs where key = 'comparison'"
         assert database.execute(query).fetchone() == (18, 18, "FINISHED")
