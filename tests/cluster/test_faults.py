@@ -93,7 +93,7 @@ def test_a_machine_joins_late_and_one_is_lost(machines: Cluster, tmp_path: Path)
     assert epochs == list(range(1, 93))
     print(f"a lost machine: {pause:.0f} s")
     assert len(job.assignments(tmp_path / "elastic")) == 1797
-    assert error_in_ranks(tmp_path, "elastic") < 0.5  # 0.10 to 0.11 were seen; the median has 2.5
+    assert error_in_ranks(tmp_path, "elastic") < 0.36  # mean and three standard deviations of five undisturbed seeds
 
 
 @pytest.mark.parametrize("machines", [3], indirect=True)
@@ -113,7 +113,7 @@ def test_the_bank_follows_the_number_of_workers(machines: Cluster, tmp_path: Pat
     assert features.shape == (1797, 16)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3)
     accuracy = json.loads((tmp_path / "idfd" / "results" / "results.json").read_text())["measures"]["IDFD"]["ACC"]
-    assert accuracy > 0.5  # 0.61, 0.66 and 0.68 undisturbed, of three seeds; 0.63 was seen; chance has 0.1
+    assert accuracy > 0.53  # mean less three standard deviations of three undisturbed seeds
 
 
 def test_a_machine_that_is_taken_away_with_notice(machines: Cluster, tmp_path: Path) -> None:
